@@ -1,0 +1,38 @@
+# `make demo` and `make test` are all that a fresh clone needs; the rest are parts of them.
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+# One thread to a process: torch's own pool is slower than that on busy cores.
+export OMP_NUM_THREADS ?= 2
+.PHONY: install demo test test-all lint bench clean
+
+install: $(VENV)/.installed
+
+# torch comes first and pinned: asked for by another package it would bring the newest build.
+$(VENV)/.installed: pyproject.toml requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed (PYTHON=python3.12 make ...)")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --disable-pip-version-check --prefer-binary "$$(grep '^torch==' requirements.lock)"
+	$(BIN)/python -m pip install --disable-pip-version-check --prefer-binary --constraint requirements.lock --editable '.[studio,dev]'
+	@touch $@
+
+demo: install
+	$(BIN)/python examples/demo.py
+
+test: install lint
+	$(BIN)/pytest -m "not slow"
+
+test-all: install lint
+	$(BIN)/pytest
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: install
+	$(BIN)/python -m bench
+
+clean:
+	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

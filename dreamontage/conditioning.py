@@ -1,0 +1,247 @@
+"""Interm-Cond: stills and clips anywhere in time become channels beside the noise (DreaMontage,
+section 3.1).
+
+Every condition is encoded *alone* and put into the latent slots it stands for; everywhere else the
+condition channels hold zeros. Four mask channels say which of a slot's four frames are given, as in
+Wan's image-to-video checkpoints. The paper names no mask and no alignment rule: these are ours, and
+INVARIANTS.md lists them.
+
+Shape legend: B batch, C latent channels, M = 4 mask channels, T pixel frames, L latent frames, H W
+height and width. Pixels are floats in [-1, 1].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from dreamontage.timeline import TEMPORAL_STRIDE, clip_start, latent_of, offset_in_latent
+
+MASK_CHANNELS = TEMPORAL_STRIDE
+
+Encode = Callable[[Tensor], Tensor]
+"""video_BCTHW of 1 + 4k frames -> 1 + k normalised latents_BCLHW."""
+
+Picture = Image.Image | np.ndarray | Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Placement:
+    """One condition's latents at their place on the shot's latent timeline."""
+
+    start: int
+    latents_BCLHW: Tensor
+    mask_ML: Tensor  # 1 where a frame of the slot is given
+
+    @property
+    def stop(self) -> int:
+        return self.start + self.latents_BCLHW.shape[2]
+
+
+class Condition(Protocol):
+    """What guides a shot: a still or a clip that begins at ``frame`` of the shot."""
+
+    @property
+    def frame(self) -> int: ...
+
+    def place(self, encode: Encode, height: int, width: int) -> Placement: ...
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Keyframe:
+    """A still at one frame: a PIL image, uint8 (H, W, 3), or float (3, H, W) in [-1, 1]."""
+
+    image: Picture
+    frame: int
+
+    def place(self, encode: Encode, height: int, width: int) -> Placement:
+        """The still's own latent in the slot of its frame; the mask marks that frame alone."""
+        video_BCTHW = pixels([self.image], height, width)
+        mask_ML = torch.zeros(MASK_CHANNELS, 1)
+        _mark(mask_ML, 0, self.frame)
+        return Placement(
+            start=latent_of(self.frame), latents_BCLHW=encode(video_BCTHW), mask_ML=mask_ML
+        )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Clip:
+    """A run of frames, the first of which stands at ``frame``. ``frames``: pictures as in
+    :class:`Keyframe`.
+    """
+
+    frames: Sequence[Picture]
+    frame: int
+
+    def place(self, encode: Encode, height: int, width: int) -> Placement:
+        """The clip's latents from its first grid frame on
+        (:func:`dreamontage.timeline.clip_start`).
+
+        The first is that frame encoded alone, as the paper has it, and the causal autoencoder
+        yields it as its own first latent. A trailing part of a slot is filled by repeating the last
+        frame, and the mask marks only what is
+        given: no frame is dropped.
+        """
+        first = clip_start(self.frame, len(self.frames))
+        if first is None:  # too short to reach the grid: a still
+            return Keyframe(image=self.frames[0], frame=self.frame).place(encode, height, width)
+        given = self.frames[first - self.frame :]
+        missing = -(len(given) - 1) % TEMPORAL_STRIDE
+        video_BCTHW = pixels([*given, *[given[-1]] * missing], height, width)
+        latents_BCLHW = encode(video_BCTHW)
+        mask_ML = torch.zeros(MASK_CHANNELS, latents_BCLHW.shape[2])
+        for frame in range(first, first + len(given)):
+            _mark(mask_ML, latent_of(frame) - latent_of(first), frame)
+        return Placement(start=latent_of(first), latents_BCLHW=latents_BCLHW, mask_ML=mask_ML)
+
+
+def _mark(mask_ML: Tensor, slot: int, frame: int) -> None:
+    """All four channels of latent 0 stand for frame 0; elsewhere one channel is one frame."""
+    if frame == 0:
+        mask_ML[:, slot] = 1
+    else:
+        mask_ML[offset_in_latent(frame), slot] = 1
+
+
+def pixels(pictures: Sequence[Picture], height: int, width: int) -> Tensor:
+    """Stack pictures into video_BCTHW, B = 1.
+
+    Raises:
+        ValueError: if a picture is not ``height`` x ``width``: fitting is the caller's choice, made
+            at ingest.
+    """
+    frames = []
+    for picture in pictures:
+        if isinstance(picture, Tensor):
+            frame_CHW = picture.float()
+        else:
+            array_HWC = np.asarray(
+                picture.convert("RGB") if isinstance(picture, Image.Image) else picture
+            )
+            # As diffusers' VideoProcessor computes it, so that bits agree.
+            frame_CHW = (
+                2.0 * torch.from_numpy(array_HWC.astype(np.float32) / 255.0).permute(2, 0, 1) - 1.0
+            )
+        if frame_CHW.shape[1:] != (height, width):
+            raise ValueError(
+                f"a condition's picture is {frame_CHW.shape[2]}x{frame_CHW.shape[1]}, "
+                f"the shot is {width}x{height}"
+            )
+        frames.append(frame_CHW)
+    return torch.stack(frames, dim=1)[None]
+
+
+class Track(Protocol):
+    """A shot's conditions, from which any window's condition channels are cut."""
+
+    @property
+    def empty(self) -> bool: ...
+
+    def window(
+        self, start: int, stop: int, tail_BCLHW: Tensor | None, like_BCLHW: Tensor
+    ) -> Tensor:
+        """Mask and condition latents for the latents [start, stop): (B, M + C, L, H, W).
+
+        Args:
+            tail_BCLHW: the latents handed over by the segment before, given whole at the window's
+                head.
+            like_BCLHW: a tensor of the window's latent shape, dtype and device.
+        """
+        ...
+
+
+class IntermTrack:
+    """The paper's way: each condition encoded alone, zeros everywhere else.
+
+    Where two conditions claim a slot, the one that gives more of its four frames wins, and between
+    equals the later one.
+    """
+
+    def __init__(self, placements: Iterable[Placement]) -> None:
+        self.placements = tuple(placements)
+
+    @property
+    def empty(self) -> bool:
+        return not self.placements
+
+    def window(
+        self, start: int, stop: int, tail_BCLHW: Tensor | None, like_BCLHW: Tensor
+    ) -> Tensor:
+        batch, channels, length, height, width = like_BCLHW.shape
+        assert length == stop - start
+        window_BCLHW = like_BCLHW.new_zeros(batch, MASK_CHANNELS + channels, length, height, width)
+        given = [0] * length
+        for placement in self.placements:
+            for slot in range(max(start, placement.start), min(stop, placement.stop)):
+                mask_M = placement.mask_ML[:, slot - placement.start]
+                marked = int(mask_M.sum())
+                if marked < given[slot - start]:
+                    continue
+                given[slot - start] = marked
+                latent_BCHW = placement.latents_BCLHW[:, :, slot - placement.start]
+                window_BCLHW[:, :MASK_CHANNELS, slot - start] = mask_M.to(like_BCLHW)[:, None, None]
+                window_BCLHW[:, MASK_CHANNELS:, slot - start] = latent_BCHW.to(like_BCLHW)
+        return _with_tail(window_BCLHW, tail_BCLHW)
+
+
+class NativeTrack:
+    """Stock Wan checkpoints' way: the conditions stand in an otherwise mid-grey film that is
+    encoded whole.
+
+    With a first frame, or first and last, this is what diffusers' image-to-video pipeline feeds its
+    model, to the bit. A later window is a film of its own that begins with the last frame of its
+    first latent.
+    """
+
+    def __init__(
+        self, conditions: Sequence[Keyframe | Clip], encode: Encode, height: int, width: int
+    ) -> None:
+        self.encode = encode
+        self.pictures = {
+            condition.frame + offset: pixels([picture], height, width)
+            for condition in conditions
+            for offset, picture in enumerate(
+                condition.frames if isinstance(condition, Clip) else [condition.image]
+            )
+        }
+        self.height, self.width = height, width
+
+    @property
+    def empty(self) -> bool:
+        return not self.pictures
+
+    def window(
+        self, start: int, stop: int, tail_BCLHW: Tensor | None, like_BCLHW: Tensor
+    ) -> Tensor:
+        length = stop - start
+        frames = 1 + TEMPORAL_STRIDE * (length - 1)
+        video_BCTHW = torch.zeros(1, 3, frames, self.height, self.width)
+        mask_ML = torch.zeros(MASK_CHANNELS, length)
+        first = start * TEMPORAL_STRIDE
+        for frame, picture_BCTHW in self.pictures.items():
+            if first <= frame < first + frames:
+                video_BCTHW[:, :, frame - first] = picture_BCTHW[:, :, 0]
+                _mark(mask_ML, latent_of(frame - first), frame - first)
+        latents_BCLHW = self.encode(video_BCTHW).to(like_BCLHW)
+        mask_BMLHW = mask_ML.to(like_BCLHW)[None, :, :, None, None].expand(
+            1, -1, -1, *like_BCLHW.shape[3:]
+        )
+        window_BCLHW = torch.cat([mask_BMLHW, latents_BCLHW], dim=1).repeat(
+            like_BCLHW.shape[0], 1, 1, 1, 1
+        )
+        return _with_tail(window_BCLHW, tail_BCLHW)
+
+
+def _with_tail(window_BCLHW: Tensor, tail_BCLHW: Tensor | None) -> Tensor:
+    """The latents handed over win over every condition: the film already shows them."""
+    if tail_BCLHW is not None:
+        tail = tail_BCLHW.shape[2]
+        window_BCLHW[:, :MASK_CHANNELS, :tail] = 1
+        window_BCLHW[:, MASK_CHANNELS:, :tail] = tail_BCLHW.to(window_BCLHW)
+    return window_BCLHW

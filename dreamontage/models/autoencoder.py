@@ -1,0 +1,97 @@
+"""Encoding conditions and decoding films with a causal video autoencoder, one latent at a time.
+
+Works on diffusers' ``AutoencoderKLWan`` and on our ``LinearCodec``: both have its ``encode``,
+``decode`` and config.
+
+Shape legend: B batch, C channels, T pixel frames, L latent frames, H W height and width of either.
+Pixels are floats in [-1, 1]; latents are normalised by the autoencoder's own statistics, as the DiT
+sees them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import torch
+from diffusers.models.autoencoders.autoencoder_kl_wan import unpatchify
+from torch import Tensor
+
+from dreamontage.models.codec import LinearCodec
+
+
+def _statistics(vae: Any, like: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and 1/std of the latents, (1, C, 1, 1, 1). Kept as diffusers' pipelines compute it, so
+    bits agree.
+    """
+    mean = torch.tensor(vae.config.latents_mean).view(1, -1, 1, 1, 1).to(like.device, like.dtype)
+    scale = 1.0 / torch.tensor(vae.config.latents_std).view(1, -1, 1, 1, 1).to(
+        like.device, like.dtype
+    )
+    return mean, scale
+
+
+def normalise(vae: Any, latents_BCLHW: Tensor) -> Tensor:
+    mean, scale = _statistics(vae, latents_BCLHW)
+    return (latents_BCLHW - mean) * scale
+
+
+def denormalise(vae: Any, latents_BCLHW: Tensor) -> Tensor:
+    mean, scale = _statistics(vae, latents_BCLHW)
+    return latents_BCLHW / scale + mean
+
+
+@torch.no_grad()
+def encode(vae: Any, video_BCTHW: Tensor) -> Tensor:
+    """Encode whole: T = 1 + 4k frames -> 1 + k normalised float32 latents (the posterior's mode).
+
+    ``AutoencoderKLWan.encode`` silently drops frames beyond 1 + 4k; here that is a broken
+    invariant.
+    """
+    assert video_BCTHW.shape[2] % vae.config.scale_factor_temporal == 1, "frames must be 1 + 4k"
+    posterior = vae.encode(video_BCTHW.to(vae.device, vae.dtype)).latent_dist
+    return normalise(vae, posterior.mode().float())
+
+
+class StreamingDecoder:
+    """Decode a film latent by latent, holding the causal cache and nothing of the film.
+
+    Equal, bit for bit, to the autoencoder's decode of the whole film; memory does not grow with
+    length.
+    """
+
+    def __init__(self, vae: Any) -> None:
+        self.vae = vae
+        self.first = True
+        if not isinstance(vae, LinearCodec):
+            # diffusers keeps this cache in private attributes that its public decode clears; ours
+            # outlives a call.
+            self._cache: list[Any] = [None] * vae._cached_conv_counts["decoder"]
+
+    @torch.no_grad()
+    def __call__(self, latent_BC1HW: Tensor) -> Tensor:
+        """Decode the next latent: 1 frame for the first, 4 for every other. Returns video_BCTHW,
+        float32, on the CPU.
+        """
+        assert latent_BC1HW.shape[2] == 1
+        vae, first, self.first = self.vae, self.first, False
+        z_BC1HW = denormalise(vae, latent_BC1HW.to(vae.device, vae.dtype))
+        if isinstance(vae, LinearCodec):
+            video_BCTHW = vae.decode_latent(z_BC1HW, first=first)
+        else:
+            hidden = vae.post_quant_conv(z_BC1HW)
+            video_BCTHW = vae.decoder(
+                hidden, feat_cache=self._cache, feat_idx=[0], first_chunk=first
+            )
+            if vae.config.patch_size is not None:
+                video_BCTHW = unpatchify(video_BCTHW, patch_size=vae.config.patch_size)
+            video_BCTHW = video_BCTHW.clamp(-1.0, 1.0)
+        return video_BCTHW.float().cpu()
+
+
+def decode(vae: Any, latents: Iterable[Tensor]) -> Iterator[Tensor]:
+    """Decode runs of latents_BCLHW, in order, into runs of frames, video_BCTHW."""
+    decoder = StreamingDecoder(vae)
+    for latents_BCLHW in latents:
+        for latent_BC1HW in latents_BCLHW.split(1, dim=2):
+            yield decoder(latent_BC1HW)

@@ -1,0 +1,49 @@
+"""A model folder's revision: the digest of every file in it that determines what the model
+computes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+from pathlib import Path
+
+_DETERMINING = {".json", ".safetensors", ".bin", ".model", ".txt"}
+_MEMO = ".revision.json"
+
+
+def folder_revision(folder: Path) -> str:
+    """sha256 over names and contents. Symbolic links (a hub's cache) are followed; reading no
+    torch.
+
+    Hashing tens of gigabytes takes a minute, so the answer is kept beside the files, where that is
+    allowed, for as long as no file's size or time of change differs.
+    """
+    files = sorted(
+        path
+        for path in folder.rglob("*")
+        if path.is_file() and path.suffix in _DETERMINING and path.name != _MEMO
+    )
+    if not files:
+        raise ValueError(f"{folder} holds no model: no .json or .safetensors file in it")
+    stamp = [
+        [str(path.relative_to(folder)), path.stat().st_size, path.stat().st_mtime_ns]
+        for path in files
+    ]
+    memo = folder / _MEMO
+    try:
+        kept = json.loads(memo.read_text())
+        if kept["stamp"] == stamp:
+            return str(kept["revision"])
+    except (OSError, ValueError, KeyError):
+        pass
+    total = hashlib.sha256()
+    for path in files:
+        with path.open("rb") as file:
+            content = hashlib.file_digest(file, "sha256").hexdigest()
+        total.update(f"{path.relative_to(folder).as_posix()} {content}\n".encode())
+    revision = total.hexdigest()
+    with contextlib.suppress(OSError):  # a read-only folder is hashed at every load
+        memo.write_text(json.dumps({"revision": revision, "stamp": stamp}))
+    return revision

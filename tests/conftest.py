@@ -1,0 +1,14 @@
+"""Fixtures for every test. Those shared between files live in tests/fixtures/, one module for each server or model."""
+
+import os
+
+os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+os.environ.setdefault("DO_NOT_TRACK", "1")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+pytest_plugins = [
+    "tests.fixtures.tiny",
+    "tests.fixtures.postgres",
+    "tests.fixtures.s3",
+    "tests.fixtures.farm",
+]

@@ -1,0 +1,61 @@
+"""One latent at a time gives the film that decoding it whole gives."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from diffusers import AutoencoderKLWan
+
+from dreamontage.models import autoencoder
+from tests.fixtures.tiny import Z, tiny_vae
+
+
+def residual_vae() -> AutoencoderKLWan:
+    """The shape of Wan 2.2's TI2V-5B autoencoder: patchified pixels and residual sampling."""
+    torch.manual_seed(0)
+    return AutoencoderKLWan(
+        base_dim=4,
+        z_dim=Z,
+        dim_mult=[1, 1, 1, 1],
+        num_res_blocks=1,
+        temperal_downsample=[False, True, True],
+        latents_mean=[0.0] * Z,
+        latents_std=[1.0] * Z,
+        is_residual=True,
+        in_channels=12,
+        out_channels=12,
+        patch_size=2,
+        scale_factor_spatial=16,
+    ).eval()
+
+
+@pytest.mark.parametrize("make", [tiny_vae, residual_vae])
+@torch.no_grad()
+def test_streaming_decode_equals_the_whole(make):
+    vae = make()
+    latents = torch.randn(1, Z, 5, 4, 6, generator=torch.Generator().manual_seed(1))
+    whole = vae.decode(autoencoder.denormalise(vae, latents)).sample
+    runs = list(autoencoder.decode(vae, [latents[:, :, :2], latents[:, :, 2:]]))
+    assert [run.shape[2] for run in runs] == [1, 4, 4, 4, 4]
+    assert torch.equal(torch.cat(runs, dim=2), whole)
+
+
+@torch.no_grad()
+def test_two_films_may_be_decoded_in_turns():
+    vae = tiny_vae()
+    first, second = torch.randn(2, 1, Z, 3, 4, 4, generator=torch.Generator().manual_seed(2))
+    one, two = autoencoder.StreamingDecoder(vae), autoencoder.StreamingDecoder(vae)
+    turns = [(one(a), two(b)) for a, b in zip(first.split(1, 2), second.split(1, 2), strict=True)]
+    assert torch.equal(
+        torch.cat([turn[0] for turn in turns], 2),
+        torch.cat(list(autoencoder.decode(vae, [first])), 2),
+    )
+    assert torch.equal(
+        torch.cat([turn[1] for turn in turns], 2),
+        torch.cat(list(autoencoder.decode(vae, [second])), 2),
+    )
+
+
+def test_encode_refuses_frames_that_the_autoencoder_would_drop():
+    with pytest.raises(AssertionError, match="1 \\+ 4k"):
+        autoencoder.encode(tiny_vae(), torch.zeros(1, 3, 6, 16, 16))
