@@ -1,0 +1,1 @@
+"""The farm's truth: what is wanted, what is done, and who holds what. Postgres only."""

@@ -36,7 +36,7 @@ from dreamontage.conditioning import (
     Track,
 )
 from dreamontage.models import autoencoder
-from dreamontage.models.revision import folder_revision
+from dreamontage.models.folder import folder_revision
 from dreamontage.models.transformer import DreaMontageTransformer3DModel
 from dreamontage.plan import Geometry, Placed, Segment, plan_shot
 from dreamontage.sampling import Denoiser, DenoiseState, denoise
@@ -368,9 +368,3 @@ def placed(conditions: Sequence[Keyframe | Clip]) -> list[Placed]:
         else Placed(index=index, kind="keyframe", frame=condition.frame, frames=1)
         for index, condition in enumerate(conditions)
     ]
-
-
-def to_uint8(video_BCTHW: Tensor) -> np.ndarray:
-    """Pixels of one film for encoders and scorers: frames_THWC, uint8."""
-    frames_THWC = (video_BCTHW[0].permute(1, 2, 3, 0) * 127.5 + 127.5).round().clamp(0, 255)
-    return frames_THWC.to(torch.uint8).numpy()

@@ -13,6 +13,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from diffusers.models.autoencoders.autoencoder_kl_wan import unpatchify
 from torch import Tensor
@@ -95,3 +97,9 @@ def decode(vae: Any, latents: Iterable[Tensor]) -> Iterator[Tensor]:
     for latents_BCLHW in latents:
         for latent_BC1HW in latents_BCLHW.split(1, dim=2):
             yield decoder(latent_BC1HW)
+
+
+def to_uint8(video_BCTHW: Tensor) -> npt.NDArray[np.uint8]:
+    """Pixels of one film for encoders and scorers: frames_THWC, uint8."""
+    frames_THWC = (video_BCTHW[0].permute(1, 2, 3, 0) * 127.5 + 127.5).round().clamp(0, 255)
+    return frames_THWC.to(torch.uint8).numpy()

@@ -16,10 +16,14 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from diffusers import WanTransformer3DModel
+from diffusers import ModelMixin, WanTransformer3DModel
 from diffusers.models.modeling_outputs import Transformer2DModelOutput
 from diffusers.models.transformers.transformer_wan import WanRotaryPosEmbed
 from torch import Tensor, nn
+
+
+# diffusers loads a component of another library only if its module names one of diffusers' bases.
+__all__ = ["DreaMontageTransformer3DModel", "ModelMixin", "SharedRotaryPosEmbed"]
 
 
 class SharedRotaryPosEmbed(WanRotaryPosEmbed):  # type: ignore[misc]

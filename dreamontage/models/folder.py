@@ -1,12 +1,11 @@
-"""A model folder's revision: the digest of every file in it that determines what the model
-computes.
-"""
+"""What a model's folder says of itself, read without loading the model."""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
 import json
+from dataclasses import dataclass
 from pathlib import Path
 
 _DETERMINING = {".json", ".safetensors", ".bin", ".model", ".txt"}
@@ -47,3 +46,22 @@ def folder_revision(folder: Path) -> str:
     with contextlib.suppress(OSError):  # a read-only folder is hashed at every load
         memo.write_text(json.dumps({"revision": revision, "stamp": stamp}))
     return revision
+
+
+@dataclass(frozen=True, kw_only=True)
+class FolderFacts:
+    """How the model likes to be sampled, and whether its films may be shown."""
+
+    default_steps: int
+    default_guidance: float
+    smoke: bool
+
+
+def folder_facts(folder: Path) -> FolderFacts:
+    """Read ``model_index.json``; a stock Wan folder says none of it, and gets Wan's usual."""
+    index = json.loads((folder / "model_index.json").read_text())
+    return FolderFacts(
+        default_steps=index.get("default_steps", 50),
+        default_guidance=index.get("default_guidance", 5.0),
+        smoke=index.get("maturity") == "smoke",
+    )

@@ -1,0 +1,113 @@
+"""Bringing a database to the tables of `db.models`, and saying whether it is there.
+
+From a shell: `alembic -c db/alembic.ini -x url=postgresql://… upgrade head`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+from alembic import command
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import CheckConstraint, Column, Connection, Constraint, Index, Table, inspect
+from sqlalchemy.schema import SchemaItem
+
+from db.engine import open_engine
+from db.models import Base
+
+# What a migration talks to is a global of Alembic's; the lock between processes is env.py's.
+_ALEMBIC = Lock()
+
+
+class DriftError(RuntimeError):
+    """The database is not what the models say; the text names every difference."""
+
+
+def upgrade(url: str, revision: str = "head") -> None:
+    """Bring the database at `url` to `revision`.
+
+    Several processes or threads may do so at once: they take turns, and the later ones find
+    it done.
+    """
+    _run(url, lambda config: command.upgrade(config, revision))
+
+
+def downgrade(url: str, revision: str = "base") -> None:
+    """Take the database at `url` back to `revision`; at `base` nothing of ours is left."""
+    _run(url, lambda config: command.downgrade(config, revision))
+
+
+def check(url: str) -> None:
+    """Raise DriftError if the database at `url` differs from the models or from the head."""
+    engine = open_engine(url)
+    try:
+        with engine.connect() as connection:
+            faults = [*_revision_faults(connection), *_table_faults(connection)]
+    finally:
+        engine.dispose()
+    if faults:
+        raise DriftError("the database is not what the models say:\n  " + "\n  ".join(faults))
+
+
+def _run(url: str, act: Callable[[Config], None]) -> None:
+    engine = open_engine(url)
+    try:
+        with _ALEMBIC, engine.connect() as connection:
+            config = _config()
+            config.attributes["connection"] = connection
+            act(config)
+    finally:
+        engine.dispose()
+
+
+def _config() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    return config
+
+
+def _revision_faults(connection: Connection) -> list[str]:
+    current = MigrationContext.configure(connection).get_current_revision()
+    head = ScriptDirectory.from_config(_config()).get_current_head()
+    return [] if current == head else [f"it is at revision {current}, the head is {head}"]
+
+
+def _table_faults(connection: Connection) -> list[str]:
+    context = MigrationContext.configure(
+        connection, opts={"compare_type": True, "compare_server_default": True}
+    )
+    faults = [_told(difference) for difference in compare_metadata(context, Base.metadata)]
+    # Alembic leaves CHECK constraints out of its comparison.
+    inspector = inspect(connection)
+    present = set(inspector.get_table_names())
+    for table in Base.metadata.sorted_tables:
+        if table.name not in present:
+            continue
+        wanted = {str(c.name) for c in table.constraints if isinstance(c, CheckConstraint)}
+        found = {str(c["name"]) for c in inspector.get_check_constraints(table.name)}
+        faults += [f"missing constraint {table.name}.{name}" for name in sorted(wanted - found)]
+        faults += [f"unknown constraint {table.name}.{name}" for name in sorted(found - wanted)]
+    return faults
+
+
+def _told(difference: Any) -> str:
+    """One of Alembic's differences, as the operation that would remove it: `add column …`."""
+    if isinstance(difference, list):
+        return "; ".join(_told(part) for part in difference)
+    operation, *subjects = difference
+    words = [_named(subject) for subject in subjects if isinstance(subject, str | SchemaItem)]
+    return " ".join([operation.replace("_", " "), *words])
+
+
+def _named(subject: str | SchemaItem) -> str:
+    if isinstance(subject, Table) or not isinstance(subject, Column | Constraint | Index):
+        return str(subject)
+    return (
+        f"{subject.table.name}.{subject.name}" if subject.table is not None else str(subject.name)
+    )

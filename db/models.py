@@ -1,0 +1,282 @@
+"""The tables. Rows carry no relationships, so one read from here needs no session afterwards.
+
+Times are `timestamptz` and set by the database's clock. States are text with a CHECK,
+which a migration can widen or narrow; a native enum can never lose a member.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    DateTime,
+    Enum,
+    ForeignKey,
+    Index,
+    MetaData,
+    Text,
+    UniqueConstraint,
+    func,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from db.states import (
+    AssetKind,
+    ConditionKind,
+    DeliverableKind,
+    SegmentState,
+    ShotState,
+    StoryboardState,
+    TakeState,
+    Verdict,
+)
+
+Json = dict[str, Any]
+
+
+def _names(kind: type[StrEnum], name: str) -> Enum:
+    """A text column that holds the members' values and nothing else."""
+    return Enum(
+        kind,
+        name=name,
+        native_enum=False,
+        create_constraint=True,
+        length=16,
+        values_callable=lambda members: [member.value for member in members],
+    )
+
+
+class Base(DeclarativeBase):
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "ck": "ck_%(table_name)s_%(constraint_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+    type_annotation_map = {  # noqa: RUF012 - SQLAlchemy reads it off the class
+        str: Text(),
+        datetime: DateTime(timezone=True),
+        Json: JSONB(none_as_null=True),
+        list[str]: JSONB(none_as_null=True),
+        StoryboardState: _names(StoryboardState, "state"),
+        ShotState: _names(ShotState, "state"),
+        TakeState: _names(TakeState, "state"),
+        SegmentState: _names(SegmentState, "state"),
+        Verdict: _names(Verdict, "verdict"),
+        ConditionKind: _names(ConditionKind, "kind"),
+        AssetKind: _names(AssetKind, "kind"),
+        DeliverableKind: _names(DeliverableKind, "kind"),
+    }
+
+
+class Storyboard(Base):
+    """One wanted film: the whole document as it was validated, and how far it has come."""
+
+    __tablename__ = "storyboards"
+    __table_args__ = (
+        CheckConstraint("parent_id IS NULL OR variant IS NOT NULL", name="parent_has_variant"),
+        Index("ix_storyboards_due_at", "due_at", postgresql_where=text("state = 'submitted'")),
+        Index("ix_storyboards_created_at", "created_at"),
+    )
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    title: Mapped[str]
+    document: Mapped[Json]
+    variant: Mapped[str | None]
+    """The variant's name; none for a storyboard as its file has it."""
+    parent_id: Mapped[str | None] = mapped_column(ForeignKey("storyboards.id"), index=True)
+    """The base storyboard that the variant was made from, where that was stored too."""
+    state: Mapped[StoryboardState] = mapped_column(server_default=StoryboardState.SUBMITTED)
+    error: Mapped[str | None]
+    due_at: Mapped[datetime | None]
+    """When the nightly flow may take it up; none for one that its submitter starts."""
+    flow_run_id: Mapped[str | None]
+    """Prefect's id of the latest run that rendered it."""
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class Shot(Base):
+    __tablename__ = "shots"
+    __table_args__ = (
+        UniqueConstraint("storyboard_id", "index"),
+        CheckConstraint("index >= 0 AND frames >= 1", name="counts"),
+    )
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    storyboard_id: Mapped[str] = mapped_column(ForeignKey("storyboards.id", ondelete="CASCADE"))
+    index: Mapped[int]
+    name: Mapped[str | None]
+    frames: Mapped[int]
+    seed: Mapped[int] = mapped_column(BigInteger)
+    state: Mapped[ShotState] = mapped_column(server_default=ShotState.PLANNED)
+    error: Mapped[str | None]
+
+
+class Asset(Base):
+    """A file that a storyboard names, as it came in, by the sha256 of its bytes."""
+
+    __tablename__ = "assets"
+
+    digest: Mapped[str] = mapped_column(primary_key=True)
+    kind: Mapped[AssetKind]
+    address: Mapped[str]
+    info: Mapped[Json]
+
+
+class Condition(Base):
+    """What holds a shot at some of its frames, and the normalised rendition that the model sees."""
+
+    __tablename__ = "conditions"
+    __table_args__ = (CheckConstraint("frame >= 0 AND frames >= 1", name="counts"),)
+
+    shot_id: Mapped[str] = mapped_column(
+        ForeignKey("shots.id", ondelete="CASCADE"), primary_key=True
+    )
+    index: Mapped[int] = mapped_column(primary_key=True)
+    kind: Mapped[ConditionKind]
+    frame: Mapped[int]
+    """The first pixel frame of the shot that it holds."""
+    frames: Mapped[int]
+    """How many frames it holds: 1 for a keyframe."""
+    asset: Mapped[str] = mapped_column(ForeignKey("assets.digest"), index=True)
+    rendition_address: Mapped[str]
+    rendition_spec: Mapped[Json]
+    """How the rendition was made from the asset: size, fps, fit, in and out."""
+
+
+class Take(Base):
+    __tablename__ = "takes"
+    __table_args__ = (
+        UniqueConstraint("shot_id", "attempt"),
+        CheckConstraint("attempt >= 0", name="attempt"),
+        CheckConstraint(
+            "(state = 'rendered') = (mezzanine_address IS NOT NULL)", name="rendered_has_mezzanine"
+        ),
+        CheckConstraint(
+            "verdict IS NULL OR mezzanine_address IS NOT NULL", name="verdict_has_mezzanine"
+        ),
+    )
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    shot_id: Mapped[str] = mapped_column(ForeignKey("shots.id", ondelete="CASCADE"))
+    attempt: Mapped[int]
+    seed: Mapped[int] = mapped_column(BigInteger)
+    state: Mapped[TakeState] = mapped_column(server_default=TakeState.RENDERING)
+    mezzanine_address: Mapped[str | None]
+    verdict: Mapped[Verdict | None]
+    reasons: Mapped[list[str]] = mapped_column(server_default=text("'[]'::jsonb"))
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class Segment(Base):
+    """A window of latents, by the digest of everything that determines it.
+
+    The row belongs to no take: every take whose plan gives the same key shares it.
+    """
+
+    __tablename__ = "segments"
+    __table_args__ = (
+        CheckConstraint(
+            "(state = 'running') = (lease_holder IS NOT NULL)"
+            " AND (lease_holder IS NULL) = (lease_since IS NULL)"
+            " AND (lease_holder IS NULL) = (lease_beat_at IS NULL)"
+            " AND (lease_holder IS NULL) = (lease_expires_at IS NULL)",
+            name="running_has_lease",
+        ),
+        CheckConstraint(
+            "(state = 'done') = (latents_address IS NOT NULL)", name="done_has_latents"
+        ),
+        CheckConstraint("(state = 'failed') = (error IS NOT NULL)", name="failed_has_error"),
+        CheckConstraint(
+            "steps >= 1 AND checkpoint_step BETWEEN 0 AND steps AND denoise_steps_run >= 0"
+            " AND (checkpoint_address IS NOT NULL OR checkpoint_step = 0)",
+            name="steps",
+        ),
+    )
+
+    key: Mapped[str] = mapped_column(primary_key=True)
+    state: Mapped[SegmentState] = mapped_column(server_default=SegmentState.WAITING)
+    steps: Mapped[int]
+    """How many denoise steps it takes from noise to latents."""
+    latents_address: Mapped[str | None]
+    checkpoint_address: Mapped[str | None]
+    checkpoint_step: Mapped[int] = mapped_column(server_default=text("0"))
+    denoise_steps_run: Mapped[int] = mapped_column(server_default=text("0"))
+    """Steps that were really executed, by all holders together, as far as they could report."""
+    lease_holder: Mapped[str | None]
+    lease_token: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
+    """Grows with every claim and never falls: whoever writes with an older one has lost it."""
+    lease_since: Mapped[datetime | None]
+    lease_beat_at: Mapped[datetime | None]
+    lease_expires_at: Mapped[datetime | None]
+    error: Mapped[str | None]
+
+
+class TakeSegment(Base):
+    """Which segments a take is made of, in order."""
+
+    __tablename__ = "take_segments"
+    __table_args__ = (
+        CheckConstraint(
+            "index >= 0 AND start >= 0 AND tail >= 0 AND start + tail < stop", name="window"
+        ),
+    )
+
+    take_id: Mapped[str] = mapped_column(
+        ForeignKey("takes.id", ondelete="CASCADE"), primary_key=True
+    )
+    index: Mapped[int] = mapped_column(primary_key=True)
+    key: Mapped[str] = mapped_column(ForeignKey("segments.key"), index=True)
+    start: Mapped[int]
+    """The window on the shot's latent timeline is [start, stop), tail included."""
+    stop: Mapped[int]
+    tail: Mapped[int]
+    """How many of its first latents are the end of the window before."""
+
+
+class Score(Base):
+    __tablename__ = "scores"
+
+    take_id: Mapped[str] = mapped_column(
+        ForeignKey("takes.id", ondelete="CASCADE"), primary_key=True
+    )
+    index: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str]
+    value: Mapped[float]
+    frame: Mapped[int | None]
+    detail: Mapped[str] = mapped_column(server_default="")
+
+
+class Deliverable(Base):
+    """A finished file of a storyboard."""
+
+    __tablename__ = "deliverables"
+
+    storyboard_id: Mapped[str] = mapped_column(
+        ForeignKey("storyboards.id", ondelete="CASCADE"), primary_key=True
+    )
+    kind: Mapped[DeliverableKind] = mapped_column(primary_key=True)
+    address: Mapped[str]
+    bytes: Mapped[int] = mapped_column(BigInteger)
+    info: Mapped[Json]
+
+
+class Threshold(Base):
+    """What the gate does at which value of a score: data, so that a farm can tune it."""
+
+    __tablename__ = "thresholds"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    retake_below: Mapped[float | None]
+    retake_above: Mapped[float | None]
+    review_below: Mapped[float | None]
+    review_above: Mapped[float | None]

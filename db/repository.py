@@ -1,0 +1,35 @@
+"""All that the farm ever asks of its database, or tells it: the one door for code outside `db`.
+
+The questions themselves stand in `db.storyboards`, `db.takes` and `db.leases`.
+"""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Self
+
+from db.engine import open_engine
+from db.leases import SegmentLeases
+from db.storyboards import StoryboardQuestions
+from db.takes import TakeQuestions
+
+
+class Repository(StoryboardQuestions, TakeQuestions, SegmentLeases):
+    @classmethod
+    def open(cls, url: str) -> Self:
+        """On the Postgres at `url`; close it, or use it as a context manager."""
+        return cls(open_engine(url))
+
+    def close(self) -> None:
+        self._engine.dispose()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()

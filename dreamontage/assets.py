@@ -1,0 +1,62 @@
+"""A storyboard's files, opened: what `load` cannot know without reading pictures and films."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+
+from dreamontage import reading, storyboard
+from dreamontage.faults import Fault, StoryboardError, show
+from dreamontage.media.probe import MediaInfo, MediaKind, probe
+from dreamontage.storyboard import Storyboard
+
+ClipSeconds = dict[tuple[int, int], Fraction]
+
+
+def examine(path: Path) -> tuple[Storyboard, ClipSeconds]:
+    """A storyboard's file and the lengths of its clips' files, by (shot, clip), in seconds.
+
+    Raises `StoryboardError` with every fault of the storyboard and of its files.
+    """
+    board, faults = storyboard.parse(reading.read(path), path.parent)
+    seconds: ClipSeconds = {}
+    if board is not None:
+        seconds, found = inspect(board, path.parent)
+        # A file that is not there, or a clash that is seen without it, has been told already.
+        told = {fault.field for fault in faults}
+        faults += [fault for fault in found if fault.field not in told]
+    if board is None or faults:
+        raise StoryboardError(sorted(faults, key=Fault.place))
+    return board, seconds
+
+
+def inspect(board: Storyboard, base: Path) -> tuple[ClipSeconds, list[Fault]]:
+    """Open every file of a storyboard: the clips' lengths, and what is wrong with any."""
+    known: dict[str, MediaInfo | str] = {}
+    faults: list[Fault] = []
+    seconds: ClipSeconds = {}
+
+    def info(name: str, wanted: MediaKind, field: str) -> MediaInfo | None:
+        if name not in known:
+            try:
+                known[name] = probe(base / name)
+            except ValueError as error:
+                known[name] = str(error)
+        found = known[name]
+        if isinstance(found, str):
+            faults.append(Fault(field=field, message=f"= {show(name)}: {found}"))
+            return None
+        if found.kind is not wanted:
+            rule = f"= {show(name)} is of kind {found.kind}; it must be of kind {wanted}"
+            faults.append(Fault(field=field, message=rule))
+            return None
+        return found
+
+    for at, shot in enumerate(board.shots):
+        for index, keyframe in enumerate(shot.keyframes):
+            info(keyframe.image, MediaKind.IMAGE, f"shots[{at}].keyframes[{index}].image")
+        for index, clip in enumerate(shot.clips):
+            found = info(clip.video, MediaKind.VIDEO, f"shots[{at}].clips[{index}].video")
+            if found is not None and found.duration is not None:
+                seconds[at, index] = found.duration
+    return seconds, faults + storyboard.check_clips(board, seconds)

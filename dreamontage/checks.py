@@ -1,0 +1,247 @@
+"""The rules between a storyboard's fields, checked on whatever of it can be read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from fractions import Fraction
+from pathlib import Path
+
+from dreamontage import timeline
+from dreamontage.faults import Fault, show, show_seconds
+from dreamontage.fields import MAX_SHOT_SECONDS, Frames
+from dreamontage.placement import Placed, clashes
+from dreamontage.schema import Readable
+
+
+def shot_frames(duration: Fraction | Frames, fps: Fraction) -> int:
+    """A shot's length in frames; a duration in seconds goes to the nearest."""
+    if isinstance(duration, Frames):
+        return duration.frames
+    return timeline.frame_at(duration, fps)
+
+
+def shot_end(duration: Fraction | Frames, fps: Fraction) -> Fraction:
+    """The time at which a shot ends, as it was written."""
+    if isinstance(duration, Frames):
+        return timeline.seconds_at(duration.frames, fps)
+    return duration
+
+
+def shot_name(name: str | None, index: int) -> str:
+    return name if name is not None else f"shot-{index + 1}"
+
+
+def condition_frame(
+    at: Fraction | None, frame: int | None, duration: Fraction | Frames, fps: Fraction
+) -> int | None:
+    """The frame at a condition's time, the last one for the shot's end; None without either."""
+    if frame is not None or at is None:
+        return frame
+    return min(timeline.frame_at(at, fps), shot_frames(duration, fps) - 1)
+
+
+def check(
+    board: Readable,
+    base: Path | None,
+    clip_seconds: Mapping[tuple[int, int], Fraction] | None = None,
+) -> list[Fault]:
+    """Every broken rule. With the lengths of the clips' files, by (shot, clip), theirs too."""
+    shots: list[Readable | None] = board.get("shots") or []
+    faults = list(_names(shots))
+    for index, shot in enumerate(shots):
+        if shot is not None:
+            lengths = {clip: v for (at, clip), v in (clip_seconds or {}).items() if at == index}
+            faults += _Shot(f"shots[{index}]", shot, board.get("fps"), lengths).faults(base)
+    return faults
+
+
+def _names(shots: list[Readable | None]) -> Iterator[Fault]:
+    # Files are named for shots, and some file systems do not tell cases apart.
+    seen: dict[str, int] = {}
+    for index, shot in enumerate(shots):
+        if shot is None or ("name" in shot.given and shot.get("name") is None):
+            continue
+        name = shot_name(shot.get("name"), index)
+        other = seen.setdefault(name.lower(), index)
+        if other != index:
+            rule = f"= {show(name)} is also the name of shots[{other}]"
+            yield Fault(field=f"shots[{index}].name", message=rule)
+
+
+class _Shot:
+    """One shot's fields, of which any may be unknown."""
+
+    def __init__(
+        self,
+        path: str,
+        shot: Readable,
+        fps: Fraction | None,
+        clip_seconds: Mapping[int, Fraction],
+    ) -> None:
+        self.path = path
+        self.shot = shot
+        self.fps = fps
+        self.clip_seconds = clip_seconds
+        self.duration: Fraction | Frames | None = shot.get("duration")
+        self.frames: int | None = None
+        self.end = self.duration if isinstance(self.duration, Fraction) else None
+        if fps is not None and self.duration is not None:
+            self.frames = shot_frames(self.duration, fps)
+            self.end = shot_end(self.duration, fps)
+
+    def faults(self, base: Path | None) -> Iterator[Fault]:
+        if self.frames == 0:
+            rule = f"= {show_seconds(self.end or Fraction(0))} is shorter than half a frame"
+            yield Fault(field=f"{self.path}.duration", message=rule)
+            self.frames = self.end = None
+        elif isinstance(self.duration, Frames) and self.end and self.end > MAX_SHOT_SECONDS:
+            rule = (
+                f"= {self.duration.frames} frames, {show_seconds(self.end)}, "
+                f"is longer than a shot may be, {MAX_SHOT_SECONDS} s"
+            )
+            yield Fault(field=f"{self.path}.duration", message=rule)
+        yield from self._prompts()
+        names: list[str] = []
+        placed: list[Placed] = []
+        for kind in ("keyframe", "clip"):
+            for index, condition in enumerate(self.shot.get(f"{kind}s") or []):
+                if condition is None:
+                    continue
+                path = f"{self.path}.{kind}s[{index}]"
+                own = list(self._place(condition, kind))
+                if kind == "clip":
+                    own += self._cut(condition, self.clip_seconds.get(index))
+                own += _missing(condition, "image" if kind == "keyframe" else "video", base)
+                yield from (fault.under(path) for fault in own)
+                stands = self._placed(condition, kind, len(names), self.clip_seconds.get(index))
+                if stands is not None and not own:
+                    placed.append(stands)
+                names.append(f"{path}.{'at' if condition.get('frame') is None else 'frame'}")
+        for clash in clashes(placed):
+            other = names[clash.other.index].rpartition(".")[0]
+            field = names[clash.condition.index]
+            yield Fault(field=field, message=f"{clash.reason} {other}")
+
+    def _prompts(self) -> Iterator[Fault]:
+        before, named = Fraction(0), ""
+        for index, span in enumerate(self.shot.get("prompts") or []):
+            if span is None:
+                continue
+            path = f"{self.path}.prompts[{index}]"
+            start, end = span.get("start"), span.get("end")
+            if end is not None and self.end is not None and end > self.end:
+                rule = f"= {show_seconds(end)} lies past the shot's end, {show_seconds(self.end)}"
+                yield Fault(field=f"{path}.end", message=rule)
+            elif start is not None and self.end is not None and start >= self.end:
+                rule = f"= {show_seconds(start)} lies past the shot's end, {show_seconds(self.end)}"
+                yield Fault(field=f"{path}.start", message=rule)
+            end = end if "end" in span.given else self.end
+            if start is None or end is None:
+                continue
+            if end <= start:
+                rule = f"= {show_seconds(end)} must lie after start, {show_seconds(start)}"
+                if "end" in span.given:
+                    yield Fault(field=f"{path}.end", message=rule)
+            elif self.fps and timeline.frame_at(start, self.fps) == timeline.frame_at(
+                end, self.fps
+            ):
+                rule = f"from {show_seconds(start)} to {show_seconds(end)} holds for no frame"
+                yield Fault(field=path, message=rule)
+            if start < before:
+                rule = f"= {show_seconds(start)} lies before the end of {named}, "
+                yield Fault(field=f"{path}.start", message=rule + show_seconds(before))
+            if end > before:
+                before, named = end, path
+
+    def _place(self, condition: Readable, kind: str) -> Iterator[Fault]:
+        at, frame = condition.get("at"), condition.get("frame")
+        given = condition.given & {"at", "frame"}
+        if len(given) == 2:
+            yield Fault(field="", message="has both `at` and `frame`; give one")
+        elif not given:
+            yield Fault(field="", message="needs a place: `at`, in seconds, or `frame`")
+        if at is not None and self.end is not None:
+            rule = f"= {show_seconds(at)} lies past the shot's end, {show_seconds(self.end)}"
+            if at > self.end:
+                yield Fault(field=".at", message=rule)
+            elif at == self.end and kind == "clip":
+                rule = f"= {show_seconds(at)} is the shot's end: nothing of the clip would be seen"
+                yield Fault(field=".at", message=rule)
+        if frame is not None and self.frames is not None and frame >= self.frames:
+            rule = f"= {frame} lies past the shot's last frame, {self.frames - 1}"
+            yield Fault(field=".frame", message=rule)
+
+    def _cut(self, clip: Readable, seconds: Fraction | None) -> Iterator[Fault]:
+        """A clip's `in` and `out`, against each other, the file's length and the shot's end."""
+        first, out = clip.get("in_"), clip.get("out")
+        slack = Fraction(1, 2) / self.fps if self.fps else Fraction(0)
+        if first is None:
+            return
+        if seconds is not None and first >= seconds:
+            rule = f"= {show_seconds(first)} lies past the video's end, {show_seconds(seconds)}"
+            yield Fault(field=".in", message=rule)
+        if out is None:
+            return
+        if out <= first:
+            rule = f"= {show_seconds(out)} must lie after in, {show_seconds(first)}"
+            yield Fault(field=".out", message=rule)
+            return
+        if self.fps and timeline.frame_at(out - first, self.fps) == 0:
+            rule = f"= {show_seconds(out)} leaves less than half a frame after in"
+            yield Fault(field=".out", message=rule)
+        # A file's length is a whole number of its own frames, which need not be ours.
+        if seconds is not None and out > seconds + slack:
+            rule = f"= {show_seconds(out)} lies past the video's end, {show_seconds(seconds)}"
+            yield Fault(field=".out", message=rule)
+        at = clip.get("at")
+        if at is None and clip.get("frame") is not None and self.fps:
+            at = timeline.seconds_at(clip.get("frame"), self.fps)
+        if at is not None and self.end is not None and at < self.end < at + out - first:
+            rule = (
+                f"= {show_seconds(out)}: the clip runs to {show_seconds(at + out - first)}, "
+                f"past the shot's end, {show_seconds(self.end)}; "
+                "leave `out` out to use what fits"
+            )
+            yield Fault(field=".out", message=rule)
+
+    def _placed(
+        self, condition: Readable, kind: str, index: int, seconds: Fraction | None
+    ) -> Placed | None:
+        if self.fps is None or self.duration is None or self.frames is None:
+            return None
+        at, frame = condition.get("at"), condition.get("frame")
+        first = condition_frame(at, frame, self.duration, self.fps)
+        if first is None or first >= self.frames:
+            return None
+        if kind == "keyframe":
+            return Placed(index=index, kind="keyframe", frame=first, frames=1)
+        return Placed(
+            index=index,
+            kind="clip",
+            frame=first,
+            frames=self._clip_frames(condition, seconds, self.frames - first),
+        )
+
+    def _clip_frames(self, clip: Readable, seconds: Fraction | None, room: int) -> int:
+        """How many frames a clip takes; one where its end cannot be known yet."""
+        first, out = clip.get("in_"), clip.get("out")
+        stop = out if out is not None else seconds
+        if first is None or stop is None or self.fps is None:
+            return 1
+        return max(1, min(timeline.frame_at(stop - first, self.fps), room))
+
+
+def _frames_between(start: Fraction, end: Fraction, fps: Fraction) -> int:
+    return timeline.frame_at(end, fps) - timeline.frame_at(start, fps)
+
+
+def _missing(condition: Readable, field: str, base: Path | None) -> Iterator[Fault]:
+    name = condition.get(field)
+    if base is None or name is None:
+        return
+    try:
+        found = (base / name).is_file()
+    except OSError:  # a name that is too long for the file system, a folder that may not be read
+        found = False
+    if not found:
+        yield Fault(field=f".{field}", message=f"= {show(name)}: there is no such file")

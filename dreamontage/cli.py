@@ -1,0 +1,115 @@
+"""The library's commands. The farm's `dreamontage` command takes them in."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from dreamontage import assets, report, storyboard, timeline, variants
+from dreamontage.faults import Fault, StoryboardError
+from dreamontage.storyboard import Storyboard
+
+app = typer.Typer(no_args_is_help=True, help="One seamless long take from stills and clips.")
+
+File = Annotated[Path, typer.Argument(help="A storyboard, YAML or JSON.", show_default=False)]
+Weights = Annotated[
+    Path | None,
+    typer.Option(help="A model's folder; weights/nano if left out.", show_default=False),
+]
+
+
+def fail(error: StoryboardError) -> typer.Exit:
+    """Print every fault on a line of its own; what is returned is to be raised."""
+    for fault in error.faults:
+        # Plain, without rich: a line is a fault, however narrow the terminal.
+        typer.echo(str(fault), err=True)
+    return typer.Exit(1)
+
+
+def nano_folder() -> Path:
+    """The shipped model's folder: of the working directory, else of the source tree."""
+    here = Path("weights/nano")
+    return here if here.is_dir() else Path(__file__).parents[1] / here
+
+
+@app.command()
+def validate(
+    file: File,
+    matrix: Annotated[
+        Path | None,
+        typer.Option(
+            "--variants", help="A matrix of variants to check as well.", show_default=False
+        ),
+    ] = None,
+) -> None:
+    """Check a storyboard and its files; print every fault, one a line."""
+    try:
+        board, _ = assets.examine(file)
+        films = {"": board}
+        if matrix is not None:
+            films |= _examined(board, matrix, file.parent)
+    except StoryboardError as error:
+        raise fail(error) from None
+    for name, film in films.items():
+        frames = sum(shot.frames(film.fps) for shot in film.shots)
+        label = f"{film.title}, {name}" if name else film.title
+        typer.echo(
+            f"{label}: no faults; {film.size.width}x{film.size.height}, shots: {len(film.shots)}, "
+            f"seconds: {float(timeline.seconds_at(frames, film.fps)):.2f}"
+        )
+
+
+def _examined(board: Storyboard, matrix: Path, base: Path) -> dict[str, Storyboard]:
+    """Every variant of a storyboard, its files opened."""
+    found = variants.load_matrix(matrix)
+    films = variants.apply_all(board.model_dump(mode="json"), found, base)
+    named = {variant.name: film for variant, film in zip(found, films, strict=True)}
+    faults = [
+        fault.under(f"{name}: ")
+        for name, film in named.items()
+        for fault in assets.inspect(film, base)[1]
+    ]
+    if faults:
+        raise StoryboardError(faults)
+    return named
+
+
+@app.command()
+def plan(
+    file: File,
+    weights: Weights = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    tflops: Annotated[
+        float | None,
+        typer.Option(
+            min=1e-6,
+            help="What the rendering machine reaches, in 1e12 operations a second; "
+            "measured on this machine if left out.",
+            show_default=False,
+        ),
+    ] = None,
+) -> None:
+    """Show how a storyboard is cut into segments, and what they will cost; render nothing."""
+    try:
+        board, clip_seconds = assets.examine(file)
+        model = report.Model.from_folder(weights or nano_folder())
+        speed = report.reached_flops() if tflops is None else 1e12 * tflops
+        planned = report.plan_report(board, clip_seconds, model, speed)
+    except StoryboardError as error:
+        raise fail(error) from None
+    except ValueError as error:
+        raise fail(StoryboardError([Fault(field="--weights", message=f"= {error}")])) from None
+    if as_json:
+        typer.echo(json.dumps(planned, indent=2))
+    else:
+        report.show(planned, Console())
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON Schema of storyboards, for editors."""
+    typer.echo(json.dumps(storyboard.json_schema(), indent=2))

@@ -1,0 +1,113 @@
+"""What a shot will cost: arithmetic on a Wan transformer's config, without loading anything.
+
+Matrix products are counted, at two operations for a multiplication and an addition; norms,
+rotary positions and the autoencoder are left out, a few hundredths of the whole for any size.
+Bytes are the weights and the largest window's activations, as they stand in a pass without
+gradients and with attention that does not write its matrix out.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from dreamontage.plan import ShotPlan
+
+# In a block: the residual, its normalised copy, queries, keys, values and attention's result.
+_LIVE_ROWS = 6
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """Operations, seconds and bytes."""
+
+    flops: int
+    seconds: float
+    bytes: int
+
+
+def estimate(
+    plan: ShotPlan,
+    *,
+    transformer_config: Mapping[str, Any],
+    latent_height: int,
+    latent_width: int,
+    steps: int,
+    guided: bool,
+    flops_per_second: float,
+    text_tokens: int = 512,
+    bytes_per_value: int = 2,
+) -> Estimate:
+    """The cost of denoising a shot's segments; `guided` means two passes a step.
+
+    `flops_per_second` is what the machine really reaches. Raises `ValueError` for a config that
+    is not a Wan transformer's.
+    """
+    shape = _Shape.read(transformer_config)
+    passes = steps * (2 if guided else 1)
+    tokens = [
+        segment.latents * latent_height * latent_width // math.prod(shape.patch)
+        for segment in plan.segments
+    ]
+    flops = passes * sum(shape.flops(count, text_tokens) for count in tokens)
+    live = max(tokens) * (_LIVE_ROWS * shape.width + shape.ffn)
+    return Estimate(
+        flops=flops,
+        seconds=flops / flops_per_second,
+        bytes=(shape.parameters() + live) * bytes_per_value,
+    )
+
+
+def parameters(transformer_config: Mapping[str, Any]) -> int:
+    """How many weights the transformer's matrices have. Raises as `estimate` does."""
+    return _Shape.read(transformer_config).parameters()
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Shape:
+    """A Wan transformer (diffusers' `WanTransformer3DModel`), as its config tells it."""
+
+    layers: int
+    width: int
+    ffn: int
+    text: int
+    channels_in: int
+    channels_out: int
+    patch: tuple[int, int, int]
+
+    @classmethod
+    def read(cls, config: Mapping[str, Any]) -> _Shape:
+        try:
+            time, height, width = config["patch_size"]
+            return cls(
+                layers=config["num_layers"],
+                width=config["num_attention_heads"] * config["attention_head_dim"],
+                ffn=config["ffn_dim"],
+                text=config["text_dim"],
+                channels_in=config["in_channels"],
+                channels_out=config["out_channels"],
+                patch=(time, height, width),
+            )
+        except KeyError as error:
+            raise ValueError(f"the transformer's config lacks {error}") from None
+
+    def flops(self, tokens: int, text_tokens: int) -> int:
+        """One forward pass of one film."""
+        width, patch = self.width, math.prod(self.patch)
+        attention = 8 * tokens * width**2 + 4 * tokens**2 * width
+        cross = 4 * (tokens + text_tokens) * width**2 + 4 * tokens * text_tokens * width
+        feed_forward = 4 * tokens * width * self.ffn
+        ends = 2 * tokens * patch * width * (self.channels_in + self.channels_out)
+        text = 2 * text_tokens * (self.text * width + width**2)
+        return self.layers * (attention + cross + feed_forward) + ends + text
+
+    def parameters(self) -> int:
+        """The weights of its matrices."""
+        width, patch = self.width, math.prod(self.patch)
+        block = 8 * width**2 + 2 * width * self.ffn
+        ends = patch * width * (self.channels_in + self.channels_out)
+        # Text, and the time step's embedding with its six modulations a block.
+        heads = self.text * width + width**2 + 256 * width + width**2 + 6 * width**2
+        return self.layers * block + ends + heads

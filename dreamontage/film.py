@@ -1,0 +1,93 @@
+"""From takes to a film: the H.264 file, its contact sheet, and the record of how it was made."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from dreamontage import media
+from dreamontage.intake import condition_label
+from dreamontage.plan import Placed
+from dreamontage.storyboard import Storyboard
+
+_SMOKE = "SMOKE: made with weights too little trained to show"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShotFilm:
+    """A finished shot: its mezzanine and the conditions on its frames."""
+
+    mezzanine: Path
+    frames: int
+    conditions: Sequence[Placed]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Deliverables:
+    film: Path
+    sheet: Path
+    record: Path
+
+
+def deliver(
+    board: Storyboard,
+    shots: Sequence[ShotFilm],
+    folder: Path,
+    *,
+    name: str,
+    smoke: bool,
+    record: Mapping[str, Any],
+) -> Deliverables:
+    """Write the H.264 film, its contact sheet and its record into ``folder``.
+
+    A film by barely trained weights is labelled: in its name, its metadata, on its sheet and in
+    its record.
+    """
+    stem = f"{name}.smoke" if smoke else name
+    film = folder / f"{stem}.mp4"
+    tags = {"title": board.title} | ({"comment": _SMOKE} if smoke else {})
+    media.concat([shot.mezzanine for shot in shots], film, fps=board.fps, metadata=tags)
+    sheet = media.contact_sheet(
+        film,
+        folder / f"{stem}.png",
+        marks=list(_marks(shots, board.fps)),
+        title=board.title,
+        banner=_SMOKE if smoke else None,
+    )
+    path = folder / f"{stem}.json"
+    content = {
+        "film": film.name,
+        "label": "smoke" if smoke else "final",
+        "title": board.title,
+        "frames": sum(shot.frames for shot in shots),
+        "fps": str(board.fps),
+        "storyboard": board.model_dump(mode="json"),
+        **record,
+        "made_with": versions(),
+    }
+    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+    return Deliverables(film=film, sheet=sheet, record=path)
+
+
+def _marks(shots: Sequence[ShotFilm], fps: Fraction) -> Iterator[media.Mark]:
+    first = 0
+    for shot in shots:
+        for each in shot.conditions:
+            label = condition_label(each, fps)
+            yield media.Mark(frame=first + each.frame, frames=each.frames, label=label)
+        first += shot.frames
+
+
+def versions() -> dict[str, str]:
+    """What computed the film, beside what its storyboard and model say."""
+    names = ("dreamontage", "torch", "diffusers", "transformers", "imageio-ffmpeg", "av")
+    return {name: metadata.version(name) for name in names} | {
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+    }

@@ -1,0 +1,117 @@
+"""What determines a segment's latents, as one digest: same key, same latents.
+
+A key does not say where in a film, or in which film, its segment stands: windows that equal
+each other in everything that the model sees, the segment before them included, share their key.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import unicodedata
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from dreamontage import timeline
+
+if TYPE_CHECKING:
+    from dreamontage.placement import Placed
+    from dreamontage.plan import Segment
+
+# Raise it when what the code makes of the same input changes.
+FORMAT = 1
+
+
+def digest(value: object) -> str:
+    """The sha256, in hex, of a JSON value in canonical form.
+
+    Canonical: keys sorted, no white space, text in Unicode NFC, a float without a fraction
+    written as the integer it equals and any other by its shortest exact decimal. Raises
+    `ValueError` for nan, infinities and keys that NFC makes equal, `TypeError` for what JSON
+    does not know.
+    """
+    text = json.dumps(
+        _canonical(value), sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False
+    )
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _canonical(value: object) -> object:
+    if value is None or isinstance(value, bool | int):
+        return value
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise ValueError(f"{value} has no canonical form")
+        return int(value) if value.is_integer() else value
+    if isinstance(value, str):
+        return unicodedata.normalize("NFC", value)
+    if isinstance(value, list | tuple):
+        return [_canonical(entry) for entry in value]
+    if isinstance(value, Mapping):
+        result: dict[str, object] = {}
+        for key, entry in value.items():
+            if not isinstance(key, str):
+                raise TypeError(f"a key must be text, not {type(key).__name__}")
+            name = unicodedata.normalize("NFC", key)
+            if name in result:
+                raise ValueError(f"the key {name!r} stands twice")
+            result[name] = _canonical(entry)
+        return result
+    raise TypeError(f"{type(value).__name__} is not a JSON type")
+
+
+def window_conditions(
+    segment: Segment, placed: Sequence[Placed], digests: Sequence[str]
+) -> list[dict[str, object]]:
+    """The conditions in a segment's window as they enter its key.
+
+    `digests[i]` is the content digest of the rendition of `placed[i]`: the picture or clip as
+    it was fitted to the film's size and rate, so that neither file names nor fits matter.
+    Frames are counted from the window's first, and may be negative for a clip that began before.
+    """
+    first = timeline.frames_of(segment.start).start
+    return [
+        {
+            "kind": placed[index].kind,
+            "digest": digests[index],
+            "frame": placed[index].frame - first,
+            "frames": placed[index].frames,
+        }
+        for index in segment.conditions
+    ]
+
+
+def segment_key(
+    *,
+    model_revision: str,
+    segment: Segment,
+    conditions: Sequence[Mapping[str, object]],
+    width: int,
+    height: int,
+    negative_prompt: str,
+    sampler: Mapping[str, object],
+    previous: str | None,
+) -> str:
+    """The digest of everything that determines a segment's latents.
+
+    `conditions` are those of `window_conditions`, in any order; `sampler` holds what is really
+    used, defaults filled in; `previous` is the key of the segment whose latents are the tail.
+    """
+    assert (previous is None) == (segment.tail == 0)
+    return digest(
+        {
+            "format": FORMAT,
+            "model": model_revision,
+            "latents": segment.latents,
+            "tail": segment.tail,
+            "prompt": segment.prompt,
+            "negative_prompt": negative_prompt,
+            "seed": segment.seed,
+            "sampler": sampler,
+            "width": width,
+            "height": height,
+            "conditions": sorted(conditions, key=digest),
+            "previous": previous,
+        }
+    )

@@ -1,0 +1,59 @@
+"""Finding ffmpeg, saying why it failed, and files that appear whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import imageio_ffmpeg
+
+# Same input, same bytes: no encoder version, date or random id in the file.
+BITEXACT = {"fflags": "+bitexact", "flags:v": "+bitexact", "map_metadata": "-1"}
+
+_NOISE = re.compile(r"^(\[[^\]]*@ 0x[0-9a-f]+\]\s*)+")
+_TAIL_LINES = 8
+
+
+def ffmpeg_binary() -> str:
+    """The ffmpeg to run: `DREAMONTAGE_FFMPEG` where set, else the one in imageio-ffmpeg's wheel."""
+    chosen = os.environ.get("DREAMONTAGE_FFMPEG")
+    if chosen and shutil.which(chosen) is None:
+        raise ValueError(f"DREAMONTAGE_FFMPEG = {chosen} is not a program that can be run")
+    return chosen or str(imageio_ffmpeg.get_ffmpeg_exe())
+
+
+def last_lines(stderr: str) -> str:
+    """The end of what ffmpeg said, on one line, without its memory addresses."""
+    return "; ".join(_told(stderr)[-_TAIL_LINES:])
+
+
+def first_line(stderr: str) -> str:
+    """The first of what ffmpeg said: the cause, before what followed from it."""
+    return _told(stderr)[0]
+
+
+def _told(stderr: str) -> list[str]:
+    lines = [_NOISE.sub("", line).strip() for line in stderr.splitlines()]
+    return list(dict.fromkeys(line for line in lines if line)) or ["ffmpeg gave no reason"]
+
+
+def as_input(path: Path) -> str:
+    """A path that ffmpeg can take for nothing but a file: no option, no protocol."""
+    return f"file:{path.absolute()}"
+
+
+@contextmanager
+def replacing(out: Path) -> Iterator[Path]:
+    """A path beside `out` to write to; it becomes `out` when the block ends well."""
+    # Only the name is made here: who writes the file creates it, with the usual permissions.
+    temporary = out.with_name(f".{out.stem}-{uuid.uuid4().hex}{out.suffix}")
+    try:
+        yield temporary
+        temporary.replace(out)
+    finally:
+        temporary.unlink(missing_ok=True)

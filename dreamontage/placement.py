@@ -1,0 +1,71 @@
+"""Conditions on a shot's frames, and which of them cannot stand together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from dreamontage import timeline
+
+
+@dataclass(frozen=True, kw_only=True)
+class Placed:
+    """A condition on its shot's frame timeline; a keyframe has one frame."""
+
+    index: int
+    kind: Literal["keyframe", "clip"]
+    frame: int
+    frames: int
+
+    def __post_init__(self) -> None:
+        assert self.frame >= 0
+        assert self.frames >= 1
+        assert self.kind == "clip" or self.frames == 1
+
+    @property
+    def stop(self) -> int:
+        """The frame after its last."""
+        return self.frame + self.frames
+
+    @property
+    def latents(self) -> range:
+        """The latents that it is given on; see `timeline.clip_latents`."""
+        return timeline.clip_latents(self.frame, self.frames)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Clash:
+    """A condition that cannot stand where it does, because of an earlier one."""
+
+    condition: Placed
+    other: Placed
+    reason: str
+
+
+def clashes(conditions: Sequence[Placed]) -> Iterator[Clash]:
+    """Conditions that stand where another does, each named once.
+
+    [ours] Two conditions may not claim one frame: a keyframe inside a clip would contradict it.
+    Nor may two start on one latent, that is within the same four frames, since each is encoded
+    alone and the model has one slot for them. A clip may end in the latent where the next
+    condition starts; that slot is then the next one's.
+    """
+    furthest: Placed | None = None
+    for condition in sorted(conditions, key=lambda each: (each.frame, each.index)):
+        if furthest is not None and condition.frame < furthest.stop:
+            reason = f"stands on frame {condition.frame}, which is taken by"
+            yield Clash(condition=condition, other=furthest, reason=reason)
+        elif furthest is not None and _slot(condition) == _slot(furthest):
+            span = timeline.frames_of(_slot(condition))
+            reason = (
+                f"stands on frame {condition.frame}; of the frames {span.start} to {span[-1]}, "
+                "which the model sees as one, only one can be given, and one is taken by"
+            )
+            yield Clash(condition=condition, other=furthest, reason=reason)
+        if furthest is None or condition.stop > furthest.stop:
+            furthest = condition
+
+
+def _slot(condition: Placed) -> int:
+    return timeline.latent_of(condition.frame)

@@ -1,0 +1,216 @@
+"""What `dreamontage plan` tells: a storyboard's segments and their cost, as data and as tables."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from dreamontage import timeline
+from dreamontage.assets import ClipSeconds
+from dreamontage.estimate import Estimate, estimate, parameters
+from dreamontage.faults import Fault, StoryboardError
+from dreamontage.plan import Geometry, Placed, Segment, ShotPlan, placed, plan_shot, read_json
+from dreamontage.storyboard import Shot, Storyboard
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """What a model's folder says of itself, read without loading the model."""
+
+    folder: Path
+    geometry: Geometry
+    config: Mapping[str, Any]
+    spatial_scale: int
+    steps: int
+    guidance: float
+    text_tokens: int
+    bytes_per_value: int
+
+    @classmethod
+    def from_folder(cls, folder: Path) -> Model:
+        """Raises `ValueError` naming the file that is missing or wrong."""
+        index = read_json(folder / "model_index.json")
+        config = read_json(folder / "transformer" / "config.json")
+        stored = sum(file.stat().st_size for file in (folder / "transformer").glob("*.safetensors"))
+        return cls(
+            folder=folder,
+            geometry=Geometry.from_folder(folder),
+            config=config,
+            spatial_scale=read_json(folder / "vae" / "config.json").get("scale_factor_spatial", 8),
+            steps=index.get("default_steps", 50),
+            guidance=index.get("default_guidance", 5.0),
+            text_tokens=index.get("max_sequence_length", 512),
+            # As the weights are stored; two bytes where there are only configs.
+            bytes_per_value=min(4, max(1, round(stored / parameters(config)))) if stored else 2,
+        )
+
+
+def reached_flops() -> float:
+    """Operations a second that this machine's processor reaches in a product of matrices."""
+    side, best = 768, math.inf
+    values = np.random.default_rng(0).standard_normal((side, side), dtype=np.float32)
+    for _ in range(5):
+        started = time.perf_counter()
+        np.matmul(values, values)
+        best = min(best, time.perf_counter() - started)
+    return 2 * side**3 / best
+
+
+def plan_report(
+    board: Storyboard, clip_seconds: ClipSeconds, model: Model, flops_per_second: float
+) -> dict[str, Any]:
+    """Every shot's segments, conditions and cost, as JSON. Memory is the greatest of the shots'.
+
+    Raises `StoryboardError` when the film's size does not fit the model.
+    """
+    multiple = model.geometry.spatial_multiple
+    faults = [
+        Fault(
+            field=f"size.{side}",
+            message=f"= {pixels} must be a multiple of {multiple}, which this model works in",
+        )
+        for side, pixels in (("width", board.size.width), ("height", board.size.height))
+        if pixels % multiple
+    ]
+    if faults:
+        raise StoryboardError(faults)
+    steps = model.steps if board.sampler.steps is None else board.sampler.steps
+    guidance = model.guidance if board.sampler.guidance is None else board.sampler.guidance
+    shots = []
+    costs = []
+    for index, shot in enumerate(board.shots):
+        conditions = placed(shot, board.fps, _clip_frames(board, index, clip_seconds))
+        plan = plan_shot(
+            frames=shot.frames(board.fps),
+            fps=board.fps,
+            prompts=shot.prompts,
+            conditions=conditions,
+            seed=board.shot_seed(index),
+            geometry=model.geometry,
+        )
+        cost = estimate(
+            plan,
+            transformer_config=model.config,
+            latent_height=board.size.height // model.spatial_scale,
+            latent_width=board.size.width // model.spatial_scale,
+            steps=steps,
+            guided=guidance > 1,
+            flops_per_second=flops_per_second,
+            text_tokens=model.text_tokens,
+            bytes_per_value=model.bytes_per_value,
+        )
+        costs.append(cost)
+        shots.append(
+            {
+                "name": board.shot_name(index),
+                "frames": plan.frames,
+                "padded_frames": plan.padded_frames,
+                "latents": plan.latents,
+                "conditions": [_condition(shot, each) for each in conditions],
+                "segments": [_segment(plan, segment, board.fps) for segment in plan.segments],
+                "estimate": asdict(cost),
+            }
+        )
+    total = Estimate(
+        flops=sum(cost.flops for cost in costs),
+        seconds=sum(cost.seconds for cost in costs),
+        bytes=max(cost.bytes for cost in costs),
+    )
+    return {
+        "title": board.title,
+        "fps": str(board.fps),
+        "size": [board.size.width, board.size.height],
+        "steps": steps,
+        "guidance": guidance,
+        "model": {"folder": str(model.folder), **asdict(model.geometry)},
+        "shots": shots,
+        "flops_per_second": flops_per_second,
+        "estimate": asdict(total),
+    }
+
+
+def _clip_frames(board: Storyboard, shot: int, seconds: ClipSeconds) -> dict[int, int]:
+    """How many frames each clip of a shot will have, once it is taken in."""
+    found = {}
+    for index, clip in enumerate(board.shots[shot].clips):
+        length = seconds[shot, index]
+        stop = length if clip.out is None else min(clip.out, length)
+        found[index] = max(1, timeline.frame_at(stop - clip.in_, board.fps))
+    return found
+
+
+def _condition(shot: Shot, condition: Placed) -> dict[str, Any]:
+    files = [each.image for each in shot.keyframes] + [each.video for each in shot.clips]
+    return {
+        "kind": condition.kind,
+        "file": files[condition.index],
+        "frame": condition.frame,
+        "frames": condition.frames,
+        "latents": [condition.latents.start, condition.latents.stop],
+    }
+
+
+def _segment(plan: ShotPlan, segment: Segment, fps: Fraction) -> dict[str, Any]:
+    first = timeline.frames_of(segment.start).start
+    stop = min(timeline.frames_of(segment.stop - 1).stop, plan.frames)
+    return {
+        **asdict(segment),
+        "new": segment.new,
+        "frames": [first, stop],
+        "seconds": [float(timeline.seconds_at(frame, fps)) for frame in (first, stop)],
+    }
+
+
+def show(report: Mapping[str, Any], console: Console) -> None:
+    """The report as tables for people."""
+    for shot in report["shots"]:
+        title = (
+            f"{shot['name']}: {shot['frames']} frames, {shot['latents']} latents, "
+            f"{_cost(shot['estimate'])}"
+        )
+        table = Table(title=escape(title), title_justify="left")
+        for column in ("segment", "latents", "seconds", "tail"):
+            table.add_column(column, justify="right")
+        table.add_column("conditions")
+        table.add_column("prompt", ratio=1)
+        for segment in shot["segments"]:
+            given = [shot["conditions"][index] for index in segment["conditions"]]
+            table.add_row(
+                str(segment["index"]),
+                f"{segment['start']}–{segment['stop'] - 1}",
+                "–".join(f"{seconds:.2f}" for seconds in segment["seconds"]),
+                str(segment["tail"]),
+                escape("\n".join(f"{_span(each)} {Path(each['file']).name}" for each in given)),
+                escape(segment["prompt"]),
+            )
+        console.print(table)
+    model = report["model"]
+    console.print(
+        f"{report['steps']} steps at guidance {report['guidance']:g}; windows of at most "
+        f"{model['window_latents']} latents, {model['tail_latents']} of them the last one's tail"
+    )
+    console.print(
+        f"In all: {_cost(report['estimate'])}, if the machine reaches "
+        f"{report['flops_per_second'] / 1e12:.3g} TFLOPS. Text and autoencoder come on top."
+    )
+
+
+def _span(condition: Mapping[str, Any]) -> str:
+    first, frames = condition["frame"], condition["frames"]
+    return str(first) if frames == 1 else f"{first}–{first + frames - 1}"
+
+
+def _cost(cost: Mapping[str, Any]) -> str:
+    seconds = cost["seconds"]
+    length = f"{seconds:.3g} s" if seconds < 120 else f"{seconds / 60:.1f} min"
+    return f"about {length} and {cost['bytes'] / 2**30:.3g} GiB"

@@ -1,0 +1,54 @@
+"""The gate's measures, and the one pass over a film that serves those that look at its frames."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from dreamontage.scorer.cuts import CutWatcher
+from dreamontage.scorer.fidelity import FidelityWatcher
+from dreamontage.scorer.film import Film, Measure, Score, Watcher, working
+from dreamontage.scorer.flicker import FlickerWatcher
+from dreamontage.scorer.freeze import FreezeWatcher
+from dreamontage.scorer.seam import SeamWatcher
+
+
+@dataclass(frozen=True)
+class OnePass:
+    """A measure made of watchers that share one reading of the film.
+
+    Memory does not grow with the film's length, but for some numbers a frame.
+    """
+
+    watchers: tuple[Callable[[Film], Watcher], ...]
+    name: str = "pixels"
+
+    def __call__(self, film: Film) -> list[Score]:
+        """The watchers' scores, in their order.
+
+        Raises ValueError when the film has no frames, or a mark or join does not fit it.
+        """
+        watchers = [watcher(film) for watcher in self.watchers]
+        index = -1
+        for index, frame_HWC in enumerate(film.frames()):
+            seen_HWC = working(frame_HWC)
+            for watcher in watchers:
+                watcher.see(index, seen_HWC)
+        if index < 0:
+            raise ValueError(f"{film.path} has no frames")
+        return [score for watcher in watchers for score in watcher.scores()]
+
+
+PIXELS = OnePass((FidelityWatcher, CutWatcher, FreezeWatcher, SeamWatcher, FlickerWatcher))
+
+MEASURES: tuple[Measure, ...] = (PIXELS,)
+
+
+def measure(film: Film, measures: Sequence[Measure] = MEASURES) -> list[Score]:
+    """All scores of a film. A trained scorer is one more entry: `(*MEASURES, preference)`."""
+    scores = [score for each in measures for score in each(film)]
+    names = [score.name for score in scores]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ValueError(f"measures: two of them answer with {', '.join(twice)}")
+    return scores

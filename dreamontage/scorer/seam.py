@@ -1,0 +1,97 @@
+"""Do segments join without a jolt?
+
+Score `seam`: the jolt at a segment's join over the usual jolt around it; 1 is a join that nobody
+sees, lower is better; the worst join.
+
+A jolt is what a frame has that the movement before it does not explain: the frame before is
+carried on by its own optical flow (DIS), and compared with what came. So a fast pan is no jolt,
+but a change of colour, of sharpness, of place or of speed is one. A plain difference would hide
+such a step in a pan, and a flow *across* the join would explain a sudden change of place away.
+
+Joins lie between latents, and codecs tend to pulse there; so the usual jolt is that of the frames
+that are first in their latents, too, not of all frames.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+import cv2
+import numpy as np
+
+from dreamontage.scorer.film import Better, Film, Pixels, Score, lowpassed
+from dreamontage.timeline import TEMPORAL_STRIDE
+
+SOFTNESS = 1.0
+"""Standard deviation, in working pixels, of the low-pass before pictures are compared."""
+
+AROUND = 5
+"""Latents on either side whose jolts are the usual ones."""
+
+UNSEEN = 0.5
+"""Jolt, in grey levels, that nobody sees; a usual jolt counts as no less."""
+
+
+class SeamWatcher:
+    """Keeps three frames, and one number for each frame that it needs."""
+
+    name = "seam"
+
+    def __init__(self, film: Film) -> None:
+        self._film = film
+        self._flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
+        self._recent: deque[Pixels] = deque(maxlen=3)
+        self._jolts: dict[int, float] = {}
+        self._frames = 0
+        self._wanted = {
+            frame for join in film.joins for frame in (join, *_like(join)) if frame >= 2
+        }
+
+    def see(self, index: int, frame_HWC: Pixels) -> None:
+        self._recent.append(frame_HWC)
+        self._frames = index + 1
+        if index in self._wanted:
+            self._jolts[index] = self._jolt()
+
+    def _jolt(self) -> float:
+        older_HWC, old_HWC, new_HWC = self._recent
+        older_HW, old_HW = (cv2.cvtColor(p, cv2.COLOR_RGB2GRAY) for p in (older_HWC, old_HWC))
+        back_HW2 = self._flow.calc(old_HW, older_HW, None)
+        rows_HW, columns_HW = np.indices(old_HW.shape, np.float32)
+        from_x, from_y = columns_HW + back_HW2[..., 0], rows_HW + back_HW2[..., 1]
+        carried_HWC = cv2.remap(old_HWC, from_x, from_y, cv2.INTER_LINEAR)
+        # What moves into the picture was in no frame before, and is no jolt.
+        height, width = old_HW.shape
+        known_HW = (from_x >= 0) & (from_x <= width - 1) & (from_y >= 0) & (from_y <= height - 1)
+        if not known_HW.any():
+            known_HW = np.ones_like(known_HW)  # nothing of the picture before is left: all is new
+        difference_HWC = lowpassed(carried_HWC, SOFTNESS) - lowpassed(new_HWC, SOFTNESS)
+        return float(np.mean(np.abs(difference_HWC)[known_HW]))
+
+    def scores(self) -> list[Score]:
+        for join in self._film.joins:
+            if not 2 <= join < self._frames:
+                raise ValueError(f"joins: {join} must lie in 2 .. {self._frames - 1}")
+        ratios = {join: self._ratio(join) for join in self._film.joins}
+        worst = max(ratios, key=lambda join: ratios[join], default=None)
+        listed = (f"{self._film.seconds(join)}: {ratio:.2f}" for join, ratio in ratios.items())
+        return [
+            Score(
+                name="seam",
+                value=1.0 if worst is None else ratios[worst],
+                unit="times the usual jolt",
+                better=Better.LOWER,
+                frame=worst,
+                detail="; ".join(listed) or "no joins",
+            )
+        ]
+
+    def _ratio(self, join: int) -> float:
+        around = [frame for frame in _like(join) if frame not in self._film.joins]
+        usual = [self._jolts[frame] for frame in around if frame in self._jolts]
+        return self._jolts[join] / max([UNSEEN, *([float(np.median(usual))] if usual else [])])
+
+
+def _like(join: int) -> list[int]:
+    """The frames around a join that stand where it does in their latents."""
+    return [join + step * TEMPORAL_STRIDE for step in range(-AROUND, AROUND + 1) if step]

@@ -1,0 +1,229 @@
+"""The input language: a storyboard of shots, each with prompts and conditions on its timeline.
+
+    title: A walk by the sea
+    fps: 16
+    size: 128x80
+    shots:
+      - duration: 10
+        prompts: "[0, 5] zoom into the eye; [5, 10] the man walks forward"
+        keyframes:
+          - {image: assets/eye.jpg, at: 0}
+          - {image: assets/man.jpg, frame: 80, fit: pad}
+        clips:
+          - {video: assets/waves.mp4, at: 7.5, in: 1, out: 3}
+
+Frame rate and size stand once, at the top, and hold for every shot: a film has one of each.
+Times are seconds, taken as the decimals that they are written as. Paths are relative to the
+storyboard's file. What a value means on the frame timeline is told by the methods below; what
+it may be is told by the types here and, where fields depend on each other, by `checks.py`.
+Build a storyboard with `load` or `loads`, which run both and report every fault at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from fractions import Fraction
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, ValidationError
+
+from dreamontage import checks, fields, reading, schema, seeds
+from dreamontage.faults import Fault, StoryboardError
+
+MAX_SEED = 2**seeds.SEED_BITS - 1
+
+__all__ = [
+    "Clip",
+    "Fault",
+    "Keyframe",
+    "PromptSpan",
+    "Sampler",
+    "Shot",
+    "Size",
+    "Storyboard",
+    "StoryboardError",
+    "check_clips",
+    "json_schema",
+    "load",
+    "loads",
+    "parse",
+]
+
+Seed = Annotated[int, Field(strict=True, ge=0, le=MAX_SEED)]
+FrameIndex = Annotated[int, Field(strict=True, ge=0, lt=fields.MAX_FRAMES)]
+Side = Annotated[int, Field(strict=True, ge=64, le=4096, multiple_of=16)]
+Text = Annotated[str, Field(strict=True, max_length=5000), BeforeValidator(fields.tidy)]
+Name = Annotated[str, Field(strict=True), BeforeValidator(fields.read_name), fields.NAME_SCHEMA]
+AssetPath = Annotated[str, Field(strict=True), BeforeValidator(fields.read_path)]
+Fit = Literal["crop", "pad"]
+
+# Pydantic would write a fraction's default as a text.
+_ZERO: dict[str, JsonValue] = {"default": 0}
+_FEW: dict[str, JsonValue] = {"maxItems": fields.MAX_ENTRIES}
+
+
+class _Part(BaseModel):
+    # What is dumped is what can be read again: `in`, not `in_`.
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, populate_by_name=True, serialize_by_alias=True
+    )
+
+
+class Size(_Part):
+    """The film's picture in pixels; sides are multiples of 16."""
+
+    width: Side
+    height: Side
+
+
+class Sampler(_Part):
+    """How the model is sampled; what is left out is the model's own default."""
+
+    steps: Annotated[int, Field(strict=True, ge=1, le=1000)] | None = None
+    guidance: Annotated[float, Field(strict=True, ge=0, le=100, allow_inf_nan=False)] | None = None
+
+
+class PromptSpan(_Part):
+    """What happens from `start` to `end`, in the shot's seconds; no end means the shot's own.
+
+    Spans stand in order and do not overlap. In a gap between them no prompt holds.
+    """
+
+    start: Annotated[fields.Seconds, Field(json_schema_extra=_ZERO)] = Fraction(0)
+    end: fields.Seconds | None = None
+    text: Annotated[Text, Field(min_length=1)]
+
+
+class Keyframe(_Part):
+    """A still that the shot passes through, at a time or at a frame, exactly one of the two.
+
+    The time at which the shot ends means its last frame.
+    """
+
+    image: AssetPath
+    at: fields.Seconds | None = None
+    frame: FrameIndex | None = None
+    fit: Fit = "crop"
+
+
+class Clip(_Part):
+    """A video that the shot passes through, from a time or a frame on.
+
+    `in` and `out` are seconds of the video's own. Without `out` the clip goes on until it, or
+    the shot, ends.
+    """
+
+    video: AssetPath
+    at: fields.Seconds | None = None
+    frame: FrameIndex | None = None
+    in_: Annotated[fields.Seconds, Field(alias="in", json_schema_extra=_ZERO)] = Fraction(0)
+    out: fields.Seconds | None = None
+    fit: Fit = "crop"
+
+
+class Shot(_Part):
+    """One continuous take: a duration, prompts in time, and conditions anywhere on it."""
+
+    name: Name | None = None
+    duration: fields.Duration
+    seed: Seed | None = None
+    prompts: Annotated[
+        tuple[PromptSpan, ...],
+        Field(json_schema_extra=_FEW),
+        BeforeValidator(fields.read_prompts),
+        fields.OrText(),
+    ] = ()
+    keyframes: Annotated[
+        tuple[Keyframe, ...], BeforeValidator(fields.read_list), Field(json_schema_extra=_FEW)
+    ] = ()
+    clips: Annotated[
+        tuple[Clip, ...], BeforeValidator(fields.read_list), Field(json_schema_extra=_FEW)
+    ] = ()
+
+    def frames(self, fps: Fraction) -> int:
+        """How many frames the shot has."""
+        return checks.shot_frames(self.duration, fps)
+
+    def frame_of(self, condition: Keyframe | Clip, fps: Fraction) -> int:
+        """The frame on which a condition of this shot stands, or starts."""
+        frame = checks.condition_frame(condition.at, condition.frame, self.duration, fps)
+        assert frame is not None
+        return frame
+
+
+class Storyboard(_Part):
+    """Ordered shots, and what holds for all of them."""
+
+    title: Annotated[
+        str, Field(strict=True, min_length=1, max_length=200), BeforeValidator(fields.tidy)
+    ]
+    fps: fields.FrameRate
+    size: Annotated[Size, BeforeValidator(fields.read_size), fields.OrText(fields.SIZE_PATTERN)]
+    seed: Seed = 0
+    negative_prompt: Text = ""
+    sampler: Sampler = Sampler()
+    shots: Annotated[
+        tuple[Shot, ...],
+        BeforeValidator(fields.read_list),
+        Field(min_length=1, json_schema_extra=_FEW),
+    ]
+
+    def shot_name(self, index: int) -> str:
+        """The name a shot goes by: its own, else `shot-1` for the first, and so on."""
+        return checks.shot_name(self.shots[index].name, index)
+
+    def shot_seed(self, index: int) -> int:
+        """The seed of a shot's first take."""
+        return seeds.shot_seed(self.seed, index, self.shots[index].seed)
+
+
+def load(path: Path) -> Storyboard:
+    """Read a storyboard from a YAML or JSON file; asset paths are relative to the file.
+
+    Raises `StoryboardError` with every fault of the file.
+    """
+    return loads(reading.read(path), path.parent)
+
+
+def loads(data: object, base: Path | None) -> Storyboard:
+    """The same from parsed data. Assets are looked for under `base`; None leaves that out,
+    for a storyboard whose assets were taken in before. A storyboard's own
+    `model_dump(mode="json")` reads back as an equal one.
+    """
+    board, faults = parse(data, base)
+    if board is None or faults:
+        raise StoryboardError(faults)
+    return board
+
+
+def parse(data: object, base: Path | None) -> tuple[Storyboard | None, list[Fault]]:
+    """A storyboard and what is wrong with it; None when the types alone forbid it."""
+    board, faults = None, []
+    try:
+        board = Storyboard.model_validate(data)
+    except ValidationError as error:
+        faults = schema.told(error, Storyboard)
+    if isinstance(data, Mapping):
+        # Rules between fields hold for whatever could be read, though other parts could not be.
+        faults += checks.check(schema.readable(Storyboard, data), base)
+    return board, sorted(faults, key=Fault.place)
+
+
+def check_clips(board: Storyboard, seconds: Mapping[tuple[int, int], Fraction]) -> list[Fault]:
+    """What is wrong with clips once their files are known; `seconds[shot, clip]` is a length.
+
+    `in` and `out` may not lie past the file's end, nor the clip reach into another condition.
+    """
+    return checks.check(schema.readable(Storyboard, board.model_dump()), None, seconds)
+
+
+def json_schema() -> dict[str, Any]:
+    """The input language as JSON Schema, for editors; it holds the types, not every rule."""
+    document = Storyboard.model_json_schema(by_alias=True)
+    for part in ("Keyframe", "Clip"):
+        document["$defs"][part]["oneOf"] = [
+            {"required": ["at"], "properties": {"at": {"type": "number"}}},
+            {"required": ["frame"], "properties": {"frame": {"type": "integer"}}},
+        ]
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **document}

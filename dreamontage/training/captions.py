@@ -1,0 +1,129 @@
+"""Plain words for what a procedural clip shows, stamped with times as the paper's prompts are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+FPS = 16  # nominal rate of the training clips: Wan 2.1's own
+
+
+@dataclass(frozen=True, kw_only=True)
+class Action:
+    """One stretch of a clip, frames [start, stop), in which camera and subject keep their moves."""
+
+    start: int
+    stop: int
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Move:
+    """A move by name, how it is worded, and what it adds to the state by the time it ends."""
+
+    name: str
+    words: str
+    delta: tuple[float, ...]
+
+
+# Camera state: x, y, log zoom, dolly, roll, orbit; x grows to the right and y downward.
+CAMERA_MOVES: tuple[Move, ...] = (
+    Move(name="hold", words="holds still", delta=(0, 0, 0, 0, 0, 0)),
+    Move(name="pan_left", words="pans left", delta=(-0.8, 0, 0, 0, 0, 0)),
+    Move(name="pan_right", words="pans right", delta=(0.8, 0, 0, 0, 0, 0)),
+    Move(name="tilt_up", words="tilts up", delta=(0, -0.8, 0, 0, 0, 0)),
+    Move(name="tilt_down", words="tilts down", delta=(0, 0.8, 0, 0, 0, 0)),
+    Move(name="zoom_in", words="zooms in", delta=(0, 0, 0.5, 0, 0, 0)),
+    Move(name="zoom_out", words="zooms out", delta=(0, 0, -0.5, 0, 0, 0)),
+    Move(name="dolly_in", words="moves forward", delta=(0, 0, 0, 0.4, 0, 0)),
+    Move(name="dolly_out", words="moves back", delta=(0, 0, 0, -0.4, 0, 0)),
+    Move(name="roll_left", words="rolls left", delta=(0, 0, 0, 0, -0.5, 0)),
+    Move(name="roll_right", words="rolls right", delta=(0, 0, 0, 0, 0.5, 0)),
+    Move(name="orbit_left", words="orbits left", delta=(0, 0, 0, 0, 0, -1.2)),
+    Move(name="orbit_right", words="orbits right", delta=(0, 0, 0, 0, 0, 1.2)),
+)
+
+# Subject state: x, y, jump, turn, log size.
+SUBJECT_MOVES: tuple[Move, ...] = (
+    Move(name="rest", words="stays", delta=(0, 0, 0, 0, 0)),
+    Move(name="left", words="moves left", delta=(-0.6, 0, 0, 0, 0)),
+    Move(name="right", words="moves right", delta=(0.6, 0, 0, 0, 0)),
+    Move(name="up", words="rises", delta=(0, -0.5, 0, 0, 0)),
+    Move(name="down", words="falls", delta=(0, 0.5, 0, 0, 0)),
+    Move(name="jump", words="jumps", delta=(0.2, 0, 0.5, 0, 0)),
+    Move(name="spin", words="turns around", delta=(0, 0, 0, 2.5, 0)),
+    Move(name="grow", words="grows", delta=(0, 0, 0, 0, 0.5)),
+    Move(name="shrink", words="shrinks", delta=(0, 0, 0, 0, -0.5)),
+)
+
+# Light: gain per RGB channel at the end of the move.
+LIGHT_MOVES: tuple[Move, ...] = (
+    Move(name="same", words="", delta=(0, 0, 0)),
+    Move(name="dusk", words="it gets dark", delta=(-0.6, -0.5, -0.35)),
+    Move(name="dawn", words="it gets bright", delta=(0.3, 0.3, 0.3)),
+    Move(name="warm", words="the light turns warm", delta=(0.25, 0, -0.4)),
+    Move(name="cold", words="the light turns cold", delta=(-0.4, 0, 0.25)),
+)
+
+COLOURS: tuple[tuple[str, tuple[float, float, float]], ...] = (
+    ("red", (0.85, 0.12, 0.10)),
+    ("orange", (0.95, 0.55, 0.10)),
+    ("yellow", (0.95, 0.88, 0.20)),
+    ("green", (0.15, 0.65, 0.20)),
+    ("blue", (0.12, 0.25, 0.85)),
+    ("purple", (0.50, 0.15, 0.65)),
+    ("pink", (0.95, 0.50, 0.70)),
+    ("white", (0.95, 0.95, 0.95)),
+    ("black", (0.06, 0.06, 0.06)),
+    ("brown", (0.45, 0.28, 0.14)),
+)
+SHAPES: tuple[str, ...] = ("circle", "square", "triangle", "star", "blob", "ring")
+SURFACES: tuple[str, ...] = ("clouds", "stripes", "a checkerboard", "stones", "hills", "a photo")
+
+
+def word_action(
+    *,
+    camera: Move,
+    second: Move | None,
+    surface: str,
+    subject: str | None,
+    doing: Move,
+    light: Move,
+) -> str:
+    """The sentence for one action: 'the camera pans left over clouds, a red star jumps'."""
+    words = f"the camera {camera.words}"
+    if second is not None:
+        words += f" and {second.words}"
+    words += f" over {surface}"
+    if subject is not None:
+        words += f", a {subject} {doing.words}"
+    if light.words:
+        words += f", {light.words}"
+    return words
+
+
+def _seconds(frames: int, fps: int) -> str:
+    return f"{frames / fps:.2f}".rstrip("0").rstrip(".")
+
+
+def prompt_for(actions: Sequence[Action], *, first: int, count: int, fps: int = FPS) -> str:
+    """The prompt of frames [first, first+count): spans that overlap, in the window's own seconds.
+
+    One action over the whole window reads as plain text, as `plan.plan_shot` words a segment's.
+    """
+    stop = first + count
+    inside = [a for a in actions if a.start < stop and a.stop > first]
+    if len(inside) == 1:
+        return inside[0].text
+    return "; ".join(
+        f"[{_seconds(max(a.start, first) - first, fps)}, "
+        f"{_seconds(min(a.stop, stop) - first, fps)}] {a.text}"
+        for a in inside
+    )
+
+
+def vocabulary() -> list[str]:
+    """Every word that a caption can hold, for the tokenizer."""
+    texts = [move.words for table in (CAMERA_MOVES, SUBJECT_MOVES, LIGHT_MOVES) for move in table]
+    texts += [name for name, _ in COLOURS] + list(SHAPES) + list(SURFACES) + ["the camera over"]
+    return sorted({word for text in texts for word in text.split()})

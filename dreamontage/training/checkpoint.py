@@ -1,0 +1,84 @@
+"""Checkpoints that survive a kill: written whole beside the others, then renamed into place.
+
+Tensors are stored as safetensors and the rest as JSON; nothing is ever unpickled.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+_NAME = "checkpoint-{:09d}"
+
+
+def write_folder(folder: Path, fill: Callable[[Path], None]) -> None:
+    """Make `folder` appear with everything that `fill` writes, or not at all."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    partial = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir()
+    fill(partial)
+    for file in partial.rglob("*"):
+        if file.is_file():
+            with file.open("rb") as handle:
+                os.fsync(handle.fileno())
+    shutil.rmtree(folder, ignore_errors=True)
+    partial.rename(folder)
+
+
+def save(
+    root: Path,
+    *,
+    step: int,
+    tensors: Mapping[str, Mapping[str, Tensor]],
+    facts: Mapping[str, Any],
+    keep: int = 2,
+) -> None:
+    """Store groups of tensors and JSON facts as the checkpoint of `step`; drop older ones."""
+
+    def fill(folder: Path) -> None:
+        for name, group in tensors.items():
+            held = {key: value.detach().cpu().contiguous() for key, value in group.items()}
+            save_file(held, folder / f"{name}.safetensors")
+        (folder / "facts.json").write_text(json.dumps({"step": step, **facts}, indent=1) + "\n")
+
+    write_folder(root / _NAME.format(step), fill)
+    for old in sorted(root.glob("checkpoint-*"))[:-keep]:
+        shutil.rmtree(old)
+
+
+def load_latest(root: Path) -> tuple[dict[str, Any], dict[str, dict[str, Tensor]]] | None:
+    """Facts and tensors of the newest checkpoint under `root`; None when there is none."""
+    folders = sorted(root.glob("checkpoint-*"))
+    if not folders:
+        return None
+    facts = json.loads((folders[-1] / "facts.json").read_text())
+    return facts, {file.stem: load_file(file) for file in folders[-1].glob("*.safetensors")}
+
+
+def optimiser_tensors(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """An optimiser's state as named tensors: '<parameter index>.<entry>'."""
+    state = optimiser.state_dict()["state"]
+    return {
+        f"{index}.{key}": torch.as_tensor(value)
+        for index, entries in state.items()
+        for key, value in entries.items()
+    }
+
+
+def restore_optimiser(optimiser: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
+    """The inverse of `optimiser_tensors`; the groups' settings stay the optimiser's own."""
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, value in tensors.items():
+        index, key = name.split(".", 1)
+        state.setdefault(int(index), {})[key] = value
+    groups = optimiser.state_dict()["param_groups"]
+    optimiser.load_state_dict({"state": state, "param_groups": groups})

@@ -1,0 +1,149 @@
+"""The nano model: its parts, untrained, and its folder in diffusers' layout."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import torch
+from diffusers import UniPCMultistepScheduler
+from torch import Tensor
+from transformers import AutoTokenizer, UMT5EncoderModel
+
+from dreamontage.conditioning import MASK_CHANNELS
+from dreamontage.models import text
+from dreamontage.models.codec import LinearCodec
+from dreamontage.models.transformer import DreaMontageTransformer3DModel
+from dreamontage.seeds import derive
+from dreamontage.training import worlds
+from dreamontage.training.captions import vocabulary
+
+FLOW_SHIFT = 3.0
+# dreamontage/pipeline.py reads these from model_index.json.
+PIPELINE_SETTINGS: Mapping[str, Any] = {
+    "window_latents": 13,
+    "tail_latents": 2,
+    "max_sequence_length": text.TEXT_LENGTH,
+    "default_steps": 12,
+    "default_guidance": 1.0,
+    "conditioning": "interm",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Frozen:
+    """The parts that the DiT's training leaves as they are."""
+
+    vae: LinearCodec
+    tokenizer: Any
+    text_encoder: Any
+
+    def to(self, device: torch.device | str) -> Frozen:
+        return Frozen(
+            vae=self.vae.to(device),
+            tokenizer=self.tokenizer,
+            text_encoder=self.text_encoder.to(device),
+        )
+
+
+def build_frozen(
+    *,
+    seed: int,
+    z_dim: int,
+    batches: int,
+    device: str = "cpu",
+    photos: Tensor | None = None,
+    size: int = 64,
+) -> Frozen:
+    """Fit the codec to `batches` batches of 16 clips and make the text side."""
+    tokenizer = text.build_tokenizer(vocabulary())
+    clips = [
+        worlds.clips(
+            derive(seed, "codec", index),
+            16,
+            frames=21,
+            height=size,
+            width=size,
+            device=device,
+            photos_NCHW=photos,
+        )[0]
+        for index in range(batches)
+    ]
+    return Frozen(
+        vae=LinearCodec.fit(clips, z_dim=z_dim),
+        tokenizer=tokenizer,
+        text_encoder=text.build_encoder(len(tokenizer), seed=seed),
+    )
+
+
+def save_frozen(folder: Path, frozen: Frozen) -> None:
+    """Write the frozen parts as a model folder has them."""
+    frozen.vae.save_pretrained(folder / "vae")
+    frozen.tokenizer.save_pretrained(folder / "tokenizer")
+    frozen.text_encoder.save_pretrained(folder / "text_encoder")
+
+
+def load_frozen(folder: Path) -> Frozen:
+    """The frozen parts of a model folder that `save_folder` wrote."""
+    encoder = UMT5EncoderModel.from_pretrained(folder / "text_encoder", dtype=torch.float32)
+    return Frozen(
+        vae=LinearCodec.from_pretrained(folder / "vae"),
+        tokenizer=AutoTokenizer.from_pretrained(folder / "tokenizer"),
+        text_encoder=encoder.eval().requires_grad_(False),
+    )
+
+
+def build_transformer(
+    *, z_dim: int, heads: int, layers: int, ffn: int, text_width: int = 64, seed: int = 0
+) -> DreaMontageTransformer3DModel:
+    """An untrained DiT whose input is [noise | mask | condition] and whose last layer is zero."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = DreaMontageTransformer3DModel(
+            patch_size=(1, 1, 1),
+            num_attention_heads=heads,
+            attention_head_dim=64,
+            in_channels=z_dim + MASK_CHANNELS + z_dim,
+            out_channels=z_dim,
+            text_dim=text_width,
+            freq_dim=128,
+            ffn_dim=ffn,
+            num_layers=layers,
+            rope_max_seq_len=256,
+        )
+    # The first velocity is then zero, not noise of the initial weights' own making.
+    torch.nn.init.zeros_(model.proj_out.weight)
+    torch.nn.init.zeros_(model.proj_out.bias)
+    return model
+
+
+def save_folder(
+    folder: Path,
+    frozen: Frozen,
+    transformer: DreaMontageTransformer3DModel,
+    *,
+    maturity: str | None,
+) -> None:
+    """Write a whole model folder. The DiT is stored as float16 and loads as float32."""
+    save_frozen(folder, frozen)
+    transformer.half().save_pretrained(folder / "transformer")
+    scheduler = UniPCMultistepScheduler(
+        prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=FLOW_SHIFT
+    )
+    scheduler.save_pretrained(folder / "scheduler")
+    index = {
+        "_class_name": "DreaMontagePipeline",
+        "_diffusers_version": diffusers.__version__,
+        "scheduler": ["diffusers", "UniPCMultistepScheduler"],
+        "text_encoder": ["transformers", "UMT5EncoderModel"],
+        "tokenizer": ["transformers", "PreTrainedTokenizerFast"],
+        "transformer": ["dreamontage.models.transformer", "DreaMontageTransformer3DModel"],
+        "vae": ["dreamontage.models.codec", "LinearCodec"],
+        **PIPELINE_SETTINGS,
+        "maturity": maturity,
+    }
+    (folder / "model_index.json").write_text(json.dumps(index, indent=2) + "\n")

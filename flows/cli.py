@@ -1,0 +1,157 @@
+"""The `dreamontage` command: the library's own commands, and those of the farm."""
+
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from time import monotonic
+from typing import Annotated, Any
+
+import typer
+from rich import print as rprint
+from rich.console import Console
+from rich.markup import escape
+
+from db.progress import StoryboardProgress
+from db.states import StoryboardState
+from dreamontage.cli import app as library
+from dreamontage.faults import StoryboardError
+from flows import watch
+from flows.farm import open_farm
+from flows.settings import NotUpError, read_settings
+from flows.stack import StackError
+from flows.stack import down as stack_down
+from flows.stack import up as stack_up
+from flows.start import start_storyboard
+from flows.submit import submit as submit_storyboard
+
+app = typer.Typer(
+    name="dreamontage",
+    help="One seamless long take from stills and clips placed anywhere on a timeline.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.add_typer(library)
+
+console = Console(stderr=True)
+
+
+@contextmanager
+def step(name: str) -> Iterator[None]:
+    """A spinner with the step's name for as long as it takes, then how long it took."""
+    start = monotonic()
+    with console.status(name):
+        yield
+    console.print(f"[green]✓[/] {name} [dim]{monotonic() - start:.1f} s[/]")
+
+
+@app.command()
+def up() -> None:
+    """Start the studio on this machine: database, Prefect server and workers."""
+    address = stack_up(read_settings(), step)
+    typer.echo(f"Prefect UI: {address}")
+
+
+@app.command()
+def down() -> None:
+    """Stop all that `up` started. Films and finished work stay."""
+    stack_down(read_settings(), step)
+
+
+File = Annotated[Path, typer.Argument(help="A storyboard, YAML or JSON.", show_default=False)]
+Id = Annotated[str, typer.Argument(help="A storyboard's id, or how it begins.", show_default=False)]
+
+
+@app.command()
+def submit(
+    file: File,
+    matrix: Annotated[
+        Path | None,
+        typer.Option("--variants", help="Submit these variants instead.", show_default=False),
+    ] = None,
+    due: Annotated[
+        datetime | None,
+        typer.Option(help="Leave it to the first nightly batch after this.", show_default=False),
+    ] = None,
+    tonight: Annotated[bool, typer.Option(help="Leave it to the next nightly batch.")] = False,
+    wait: Annotated[bool, typer.Option(help="Show its progress until it has ended.")] = False,
+) -> None:
+    """Hand a storyboard to the farm: checked whole, stored, and started."""
+    due_at = datetime.now().astimezone() if tonight else due and due.astimezone()
+    with open_farm() as farm:
+        with console.status("") as status:
+            found = submit_storyboard(
+                farm,
+                file,
+                matrix=matrix,
+                due_at=due_at,
+                progress=lambda asset: status.update(f"taking in {asset}"),
+            )
+        for each in found:
+            variant = f" ({each.variant})" if each.variant else ""
+            typer.echo(f"{each.id}  {each.title}{variant}")
+            if due_at is None:
+                start_storyboard(farm.settings, each.id)
+        if due_at is not None:
+            typer.echo(f"due {due_at:%Y-%m-%d %H:%M %Z}")
+        elif wait:
+            ended = watch.until_final([each.id for each in found], farm.repository, console)
+            _exit_unless_rendered(ended)
+
+
+@app.command()
+def status(
+    storyboard: Annotated[
+        str | None,
+        typer.Argument(help="An id, or how it begins; the latest ones if left out."),
+    ] = None,
+    follow: Annotated[bool, typer.Option(help="Show it until it has ended.")] = False,
+) -> None:
+    """Show how far a storyboard has come: shots, takes, segments, who holds them."""
+    with open_farm() as farm:
+        if storyboard is None:
+            recent = farm.repository.recent_storyboards(20)
+            rprint(watch.summary([farm.repository.progress(each.id) for each in recent]))
+            return
+        found = farm.repository.find_storyboard(storyboard)
+        if follow:
+            watch.until_final([found.id], farm.repository, console)
+        progress = farm.repository.progress(found.id)
+        rprint(watch.tree(progress))
+        _exit_unless_rendered([progress])
+
+
+@app.command()
+def fetch(
+    storyboard: Id,
+    out: Annotated[Path, typer.Option("-o", "--out", help="Where to put them.")] = Path(),
+) -> None:
+    """Copy a finished storyboard's film, contact sheet and record into a folder."""
+    with open_farm() as farm:
+        found = farm.repository.find_storyboard(storyboard)
+        deliverables = farm.repository.deliverables(found.id)
+        if not deliverables:
+            raise ValueError(f"{found.id} is {found.state}: it has nothing to fetch yet")
+        out.mkdir(parents=True, exist_ok=True)
+        for each in deliverables:
+            typer.echo(farm.store.fetch(each.address, out / each.info["name"]))
+
+
+def _exit_unless_rendered(ended: Sequence[StoryboardProgress]) -> None:
+    if any(progress.storyboard.state is StoryboardState.FAILED for progress in ended):
+        raise typer.Exit(1)
+
+
+def main() -> Any:
+    """Run the command line. A user's fault is a message and exit code 1, not a traceback."""
+    try:
+        return app()
+    except StoryboardError as error:
+        for fault in error.faults:
+            # Plain: a line is a fault, however narrow the terminal.
+            typer.echo(str(fault), err=True)
+    except (ValueError, LookupError, NotUpError, StackError, OSError) as error:
+        console.print(f"[red]error:[/] {escape(str(error))}", highlight=False)
+    sys.exit(1)

@@ -1,0 +1,58 @@
+"""The farm as the steps see it: its settings, its bytes, its database."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from db.repository import Repository
+from dreamontage.models.folder import FolderFacts, folder_facts, folder_revision
+from dreamontage.plan import Geometry
+from flows.settings import Settings, read_settings
+from storage import Store
+
+
+@dataclass(frozen=True)
+class Farm:
+    """Open it with :func:`open_farm`; hand it to the functions of ``steps`` and ``submit``."""
+
+    settings: Settings
+    store: Store
+    repository: Repository
+
+    @cached_property
+    def geometry(self) -> Geometry:
+        return Geometry.from_folder(self.settings.weights)
+
+    @cached_property
+    def revision(self) -> str:
+        return folder_revision(self.settings.weights)
+
+    @cached_property
+    def facts(self) -> FolderFacts:
+        return folder_facts(self.settings.weights)
+
+    @property
+    def holder(self) -> str:
+        """Who claims segments in this process, as operators read it."""
+        return f"{socket.gethostname()}:{os.getpid()}"
+
+    @contextmanager
+    def scratch(self) -> Iterator[Path]:
+        """A folder for the files of one step, gone afterwards."""
+        with TemporaryDirectory(prefix="dreamontage-") as folder:
+            yield Path(folder)
+
+
+@contextmanager
+def open_farm(settings: Settings | None = None) -> Iterator[Farm]:
+    """The farm that the settings describe, by default those of the environment."""
+    settings = settings or read_settings()
+    with Repository.open(settings.database()) as repository:
+        yield Farm(settings, settings.store(), repository)

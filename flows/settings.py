@@ -1,0 +1,172 @@
+"""Where everything is: the one object that reads the environment.
+
+With nothing set, the whole studio lives under one folder of the user's and `dreamontage up` starts
+what it needs there. DATABASE_URL, S3_ENDPOINT and PREFECT_API_URL each put a server of your own in
+the place of one of those parts.
+"""
+
+import json
+import os
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Literal
+
+import platformdirs
+from pydantic import AliasChoices, Field, PositiveInt, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from storage import FolderStore, S3Store, Store
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+class NotUpError(RuntimeError):
+    """A part of the studio is asked for that nobody started and no setting names."""
+
+
+def _named(variable: str, default: Any = None) -> Any:
+    """A field under a variable's usual name, without our prefix."""
+    return Field(default, validation_alias=AliasChoices(variable.lower(), variable))
+
+
+class Settings(BaseSettings):
+    """Every setting, from the environment or by keyword. Faults name the variable to mend."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="DREAMONTAGE_", frozen=True, extra="ignore", populate_by_name=True
+    )
+
+    home: Path = Field(default_factory=lambda: platformdirs.user_data_path("dreamontage"))
+    weights: Path = REPOSITORY / "weights" / "nano"
+    device: str = "cpu"
+
+    database_url: str | None = _named("DATABASE_URL")
+    prefect_api_url: str | None = _named("PREFECT_API_URL")
+    prefect_api_key: str | None = _named("PREFECT_API_KEY")
+    prefect_api_auth_string: str | None = _named("PREFECT_API_AUTH_STRING")
+    s3_endpoint: str | None = _named("S3_ENDPOINT")
+    s3_bucket: str = _named("S3_BUCKET", "dreamontage")
+    s3_access_key: str = _named("S3_ACCESS_KEY", "")
+    s3_secret_key: str = _named("S3_SECRET_KEY", "")
+    s3_region: str = _named("S3_REGION", "us-east-1")
+    s3_secure: bool = _named("S3_SECURE", True)
+
+    # A segment is free again this long after its holder's last heartbeat.
+    lease_seconds: float = Field(default=20.0, gt=0)
+    heartbeat_seconds: float = Field(default=4.0, gt=0)
+    # Denoise steps between two saved states: what a kill can cost at most.
+    checkpoint_every: PositiveInt = 4
+    max_takes: PositiveInt = 3
+    # Prefect's worker that serves the pools `up` makes: `warm` keeps a process with the model
+    # loaded, `process` starts a new one for every run.
+    worker: Literal["warm", "process"] = "warm"
+
+    @field_validator("home", "weights")
+    @classmethod
+    def _absolute(cls, path: Path) -> Path:
+        return path.expanduser().absolute()
+
+    @field_validator("database_url")
+    @classmethod
+    def _postgres_through_psycopg(cls, url: str | None) -> str | None:
+        if url is None:
+            return None
+        scheme, separator, rest = url.partition("://")
+        if not separator or scheme not in {"postgres", "postgresql", "postgresql+psycopg"}:
+            raise ValueError(
+                "DATABASE_URL has to name a Postgres database, as in "
+                f"postgresql://user:secret@host/dreamontage; got scheme {scheme!r}"
+            )
+        return f"postgresql+psycopg://{rest}"
+
+    @field_validator("prefect_api_url")
+    @classmethod
+    def _prefect_api(cls, url: str | None) -> str | None:
+        if url is None:
+            return None
+        if not url.startswith(("http://", "https://")):
+            raise ValueError(
+                "PREFECT_API_URL has to be a Prefect server's API address, as in "
+                f"http://host:4200/api; got {url!r}"
+            )
+        return url.rstrip("/")
+
+    @property
+    def lease_ttl(self) -> timedelta:
+        return timedelta(seconds=self.lease_seconds)
+
+    def store(self) -> Store:
+        """The bytes: the S3 bucket if S3_ENDPOINT is set, a folder under home otherwise."""
+        if self.s3_endpoint is None:
+            return FolderStore(self.home / "store")
+        if not (self.s3_access_key and self.s3_secret_key):
+            raise ValueError("S3_ENDPOINT is set, so S3_ACCESS_KEY and S3_SECRET_KEY are needed")
+        return S3Store(
+            endpoint=self.s3_endpoint,
+            bucket=self.s3_bucket,
+            access_key=self.s3_access_key,
+            secret_key=self.s3_secret_key,
+            region=self.s3_region,
+            secure=self.s3_secure,
+        )
+
+    def database(self) -> str:
+        """SQLAlchemy's address of our Postgres. Raises NotUpError before the first `up`."""
+        return self.database_url or self._of_running_stack("database_url", "DATABASE_URL")
+
+    def prefect(self) -> str:
+        """Address of Prefect's API. Raises NotUpError before the first `up`."""
+        return self.prefect_api_url or self._of_running_stack("prefect_api_url", "PREFECT_API_URL")
+
+    @property
+    def stack_file(self) -> Path:
+        """What `up` started, for the commands and workers that come after it."""
+        return self.home / "stack.json"
+
+    def _of_running_stack(self, key: str, variable: str) -> str:
+        try:
+            return str(json.loads(self.stack_file.read_text())[key])
+        except (FileNotFoundError, KeyError):
+            raise NotUpError(
+                f"nothing runs under {self.home} yet: start the studio with `dreamontage up`, "
+                f"or set {variable} to a server of your own"
+            ) from None
+
+    def environment(self, **extra: str) -> dict[str, str]:
+        """Variables for a child process, whose own Settings() will equal these.
+
+        While the Prefect server is ours, nothing of a Prefect profile of the user's gets in.
+        """
+        ours = self.prefect_api_url is None
+        inherited = {
+            name: value
+            for name, value in os.environ.items()
+            if not (ours and name.startswith("PREFECT_"))
+        }
+        return inherited | self._as_variables() | extra
+
+    def _as_variables(self) -> dict[str, str]:
+        variables = {}
+        for field, info in type(self).model_fields.items():
+            value = getattr(self, field)
+            alias = info.validation_alias
+            name = (
+                str(alias.choices[-1])
+                if isinstance(alias, AliasChoices)
+                else f"DREAMONTAGE_{field.upper()}"
+            )
+            if value is not None:
+                variables[name] = str(value)
+        return variables
+
+
+def read_settings() -> Settings:
+    """The settings of this process. Raises ValueError naming each variable that is wrong."""
+    try:
+        return Settings()
+    except ValidationError as fault:
+        lines = [
+            f"{'.'.join(map(str, error['loc']))}: {error['msg'].removeprefix('Value error, ')}"
+            for error in fault.errors()
+        ]
+        raise ValueError("settings: " + "; ".join(lines)) from None

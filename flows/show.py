@@ -1,0 +1,81 @@
+"""What operators see in Prefect's UI beside states: progress, scores, contact sheets."""
+
+from __future__ import annotations
+
+import base64
+import io
+import time
+from uuid import UUID
+
+from PIL import Image
+from prefect.artifacts import (
+    create_image_artifact,
+    create_progress_artifact,
+    create_table_artifact,
+    update_progress_artifact,
+)
+
+from flows.steps import Judged
+
+_WIDEST = 1600  # pixels of a sheet in the UI; the deliverable keeps its own
+_SECONDS_BETWEEN = 1.0
+
+
+class Progress:
+    """A segment's denoise steps as a progress artifact, told at most once a second."""
+
+    def __init__(self, key: str) -> None:
+        self._key = key.lower()
+        self._artifact: UUID | None = None
+        self._told = 0.0
+
+    def update(self, step: int, steps: int) -> None:
+        if step < steps and time.monotonic() - self._told < _SECONDS_BETWEEN:
+            return
+        self._tell(100.0 * step / steps)
+
+    def finish(self) -> None:
+        """A segment that was found finished never had a step to tell of."""
+        if self._artifact is None:
+            self._tell(100.0)
+
+    def _tell(self, percent: float) -> None:
+        self._told = time.monotonic()
+        if self._artifact is None:
+            found = create_progress_artifact(
+                percent, key=self._key, description="Denoise steps of one segment"
+            )
+            assert isinstance(found, UUID)
+            self._artifact = found
+        else:
+            update_progress_artifact(self._artifact, progress=percent)
+
+
+def judgement(take_id: str, judged: Judged) -> None:
+    """The gate's scores as a table."""
+    create_table_artifact(
+        table=[
+            {
+                "measure": score.name,
+                "value": round(score.value, 4),
+                "frame": score.frame,
+                "detail": score.detail,
+            }
+            for score in judged.scores
+        ],
+        key=f"gate-{take_id}".lower(),
+        description=f"**{judged.verdict.value}** " + "; ".join(judged.reasons),
+    )
+
+
+def sheet(storyboard_id: str, title: str, png: bytes) -> None:
+    """The contact sheet. As a data URL, since a browser cannot reach every store."""
+    image = Image.open(io.BytesIO(png)).convert("RGB")
+    image.thumbnail((_WIDEST, 10 * _WIDEST))
+    data = io.BytesIO()
+    image.save(data, "JPEG", quality=85)
+    create_image_artifact(
+        image_url="data:image/jpeg;base64," + base64.b64encode(data.getvalue()).decode(),
+        key=f"sheet-{storyboard_id}".lower(),
+        description=title,
+    )

@@ -1,0 +1,141 @@
+"""Taking a storyboard in: from the producer's file to rows and bytes that any worker can use."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from db import ids
+from db.states import AssetKind, ConditionKind
+from dreamontage import media, variants
+from dreamontage.faults import Fault, StoryboardError
+from dreamontage.intake import Rendition, file_digest, of_shot, take_in
+from dreamontage.storyboard import Storyboard, load
+from flows.farm import Farm
+
+
+@dataclass(frozen=True, kw_only=True)
+class Submitted:
+    """A storyboard that is stored and may be rendered."""
+
+    id: str
+    title: str
+    variant: str | None
+    shots: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Wanted:
+    variant: str | None
+    board: Storyboard
+
+
+def submit(
+    farm: Farm,
+    path: Path,
+    *,
+    matrix: Path | None = None,
+    due_at: datetime | None = None,
+    progress: Callable[[str], None] = lambda what: None,
+) -> list[Submitted]:
+    """Check, take in and store a storyboard; with a ``matrix``, each of its variants instead.
+
+    Nothing is stored before everything, every variant and every asset, has been found good.
+
+    Args:
+        due_at: when the nightly flow may render it; None for one that is started now.
+        progress: told what is being taken in.
+
+    Raises:
+        StoryboardError: with all faults of the file, its variants and their assets.
+    """
+    wanted = _wanted(path, matrix)
+    faults: list[Fault] = []
+    submitted: list[Submitted] = []
+    with farm.scratch() as folder:
+        taken_in: list[tuple[_Wanted, list[Rendition]]] = []
+        for index, one in enumerate(wanted):
+            prefix = "" if one.variant is None else f"{one.variant}: "
+            faults += (fault.under(prefix) for fault in _off_grid(one.board, farm))
+            own = folder / str(index)
+            own.mkdir()
+            try:
+                renditions = take_in(one.board, path.parent, own, progress=progress)
+                taken_in.append((one, renditions))
+            except StoryboardError as error:
+                faults += (fault.under(prefix) for fault in error.faults)
+        if faults:
+            raise StoryboardError(faults)
+        submitted.extend(_store(farm, one, renditions, due_at) for one, renditions in taken_in)
+    return submitted
+
+
+def _wanted(path: Path, matrix: Path | None) -> list[_Wanted]:
+    if matrix is None:
+        return [_Wanted(variant=None, board=load(path))]
+    chosen = variants.load_matrix(matrix)
+    boards = variants.apply_all(load(path).model_dump(mode="json"), chosen, path.parent)
+    return [
+        _Wanted(variant=variant.name, board=board)
+        for variant, board in zip(chosen, boards, strict=True)
+    ]
+
+
+def _off_grid(board: Storyboard, farm: Farm) -> list[Fault]:
+    """A size that the storyboard's rules allow but this farm's model cannot render."""
+    multiple = farm.geometry.spatial_multiple
+    return [
+        Fault(field=f"size.{side}", message=f"= {pixels} must be a multiple of {multiple}")
+        for side, pixels in (("width", board.size.width), ("height", board.size.height))
+        if pixels % multiple
+    ]
+
+
+def _store(
+    farm: Farm, wanted: _Wanted, renditions: Sequence[Rendition], due_at: datetime | None
+) -> Submitted:
+    """First the bytes, then the rows that say they exist."""
+    board, store, repository = wanted.board, farm.store, farm.repository
+    storyboard_id = ids.new_storyboard_id()
+    addresses: dict[Path, str] = {}
+    for rendition in renditions:
+        for path, kind in ((rendition.asset, "assets"), (rendition.path, "renditions")):
+            if path not in addresses:
+                addresses[path] = store.put(kind, path, path.suffix)
+    infos = {asset: media.probe(asset) for asset in {each.asset for each in renditions}}
+    document: Mapping[str, Any] = board.model_dump(mode="json")
+    repository.add_storyboard(
+        storyboard_id, title=board.title, document=document, variant=wanted.variant, due_at=due_at
+    )
+    for index, shot in enumerate(board.shots):
+        row = repository.add_shot(
+            storyboard_id,
+            index,
+            name=board.shot_name(index),
+            frames=shot.frames(board.fps),
+            seed=board.shot_seed(index),
+        )
+        for rendition in of_shot(renditions, index):
+            digest = file_digest(rendition.asset)
+            repository.add_asset(
+                digest,
+                kind=AssetKind(infos[rendition.asset].kind),
+                address=addresses[rendition.asset],
+                info=infos[rendition.asset].to_json(),
+            )
+            repository.add_condition(
+                row.id,
+                rendition.placed.index,
+                kind=ConditionKind(rendition.placed.kind),
+                frame=rendition.placed.frame,
+                frames=rendition.placed.frames,
+                asset=digest,
+                rendition_address=addresses[rendition.path],
+                rendition_spec=rendition.spec,
+            )
+    return Submitted(
+        id=storyboard_id, title=board.title, variant=wanted.variant, shots=len(board.shots)
+    )

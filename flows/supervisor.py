@@ -1,0 +1,132 @@
+"""Keeps the stack's server and workers running, and frees the runs of processes that died.
+
+`up` leaves one of these behind. It holds nothing in memory that matters: killed and started again,
+it finds what still runs by its records and goes on. It ends alone; what it watches over runs on
+until `down` ends it.
+"""
+
+import itertools
+import logging
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import httpx
+
+from flows import stack
+from flows.processes import Service, began
+from flows.settings import Settings, read_settings
+
+_TICK = 0.5  # seconds between two looks
+_RUNS_EVERY = 4  # looks between two questions to the server about its runs
+_SETTLING = timedelta(seconds=5)  # a state younger than this may still be getting its process
+_LONGEST_PAUSE = 30.0  # seconds between two starts of a service that does not stay up
+
+log = logging.getLogger("supervisor")
+
+
+class Watch:
+    """Restarts one service whenever it has ended, more slowly the more often it does."""
+
+    def __init__(self, service: Service, environment: dict[str, str]) -> None:
+        self.service = service
+        self._environment = environment
+        self._pause = _TICK
+        self._started = time.monotonic()
+
+    def look(self) -> None:
+        since = time.monotonic() - self._started
+        if self.service.pid() is not None:
+            if since > _LONGEST_PAUSE:
+                self._pause = _TICK
+        elif since > self._pause:
+            pid = self.service.start(self._environment)
+            log.info("%s started, process %d", self.service.name, pid)
+            self._started = time.monotonic()
+            self._pause = min(2 * self._pause, _LONGEST_PAUSE)
+
+
+def supervise(settings: Settings, stopping: threading.Event) -> None:
+    """Look after the services until `stopping` is set."""
+    ours = settings.prefect_api_url is None
+    server = Watch(stack.server(settings), stack.server_environment(settings)) if ours else None
+    workers: list[Watch] = []
+    with stack.client(settings) as api:
+        for look in itertools.count():
+            if stopping.wait(_TICK):
+                return
+            if server:
+                server.look()
+            # A worker that finds no server ends; without one there is also nothing to free.
+            if not stack.healthy(api):
+                continue
+            workers = workers or [
+                Watch(service, stack.worker_environment(settings))
+                for service in stack.workers(settings, api)
+            ]
+            if ours and look % _RUNS_EVERY == 0:
+                free_dead_runs(api)
+            for worker in workers:
+                worker.look()
+
+
+def free_dead_runs(api: httpx.Client) -> list[str]:
+    """Report as crashed each run whose process on this machine has ended; return their ids.
+
+    Prefect would leave a run as Running for ever, with its pool's slot, when a worker is killed
+    together with the run's process. Only for the stack's own server, whose workers are all here.
+    """
+    freed = []
+    for run in _unfinished(api):
+        since = datetime.fromisoformat(run["state"]["timestamp"])
+        identifier = run["infrastructure_pid"]
+        if datetime.now(UTC) - since < _SETTLING or not identifier:
+            continue
+        born = began(int(identifier))
+        # A process that began after the state did has only inherited the number.
+        if born is not None and datetime.fromtimestamp(born, UTC) < since:
+            continue
+        cancelling = run["state"]["type"] == "CANCELLING"
+        state = (
+            {"type": "CANCELLED", "name": "Cancelled"}
+            if cancelling
+            else {"type": "CRASHED", "name": "Crashed"}
+        )
+        message = f"The run's process {identifier} ended without a word."
+        body = {"state": {**state, "message": message}, "force": True}
+        api.post(f"/flow_runs/{run['id']}/set_state", json=body).raise_for_status()
+        log.warning("run %s: %s", run["id"], message)
+        freed.append(run["id"])
+    return freed
+
+
+def _unfinished(api: httpx.Client) -> Iterator[dict[str, Any]]:
+    question = {
+        "flow_runs": {"state": {"type": {"any_": ["RUNNING", "PENDING", "CANCELLING"]}}},
+        "work_pools": {"name": {"any_": list(stack.POOLS)}},
+    }
+    answer = api.post("/flow_runs/filter", json=question)
+    answer.raise_for_status()
+    yield from answer.json()
+
+
+def main() -> None:
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    stopping = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stopping.set())
+    settings = read_settings()
+    log.info("watching over %s, process %d", settings.home, os.getpid())
+    while not stopping.is_set():
+        try:
+            supervise(settings, stopping)
+        except httpx.HTTPError as fault:  # the server went away between two questions
+            log.warning("%s", fault)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,241 @@
+"""The library's commands: what they print, how they fail, and that none of them needs torch."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import jsonschema  # type: ignore[import-untyped]
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner, Result
+
+from dreamontage.cli import app
+from dreamontage.estimate import estimate, parameters
+from dreamontage.plan import Geometry, plan_shot
+
+CONFIG = {
+    "patch_size": [1, 2, 2],
+    "num_layers": 2,
+    "num_attention_heads": 4,
+    "attention_head_dim": 16,
+    "ffn_dim": 128,
+    "text_dim": 32,
+    "in_channels": 36,
+    "out_channels": 16,
+}
+BOARD = """
+title: A walk
+fps: 16
+size: 128x64
+seed: 3
+shots:
+  - name: sea
+    duration: 10
+    prompts: "[0, 5] zoom [in]; [5, 10] he walks"
+    keyframes:
+      - {image: a.png, at: 0}
+      - {image: a.png, at: 10}
+    clips:
+      - {video: c.mp4, at: 4, in: 0.5}
+  - {duration: 1}
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A storyboard with real files, two seconds of video among them."""
+    Image.new("RGB", (64, 32), "red").save(tmp_path / "a.png")
+    with av.open(tmp_path / "c.mp4", "w") as file:
+        stream = file.add_stream("mpeg4", rate=24)
+        stream.width, stream.height = 64, 32
+        for level in range(48):
+            picture_HWC = np.full((32, 64, 3), level, np.uint8)
+            file.mux(stream.encode(av.VideoFrame.from_ndarray(picture_HWC, format="rgb24")))
+        file.mux(stream.encode())
+    (tmp_path / "board.yaml").write_text(BOARD)
+    return tmp_path
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> Path:
+    files: dict[str, dict[str, Any]] = {
+        "model_index.json": {"window_latents": 9, "tail_latents": 2, "default_steps": 6},
+        "transformer/config.json": CONFIG,
+        "vae/config.json": {"scale_factor_spatial": 8},
+    }
+    for name, content in files.items():
+        path = tmp_path / "weights" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(content))
+    return tmp_path / "weights"
+
+
+def run(*arguments: str | Path) -> Result:
+    return CliRunner(env={"COLUMNS": "120"}).invoke(app, [str(each) for each in arguments])
+
+
+def test_validate_says_what_is_right(folder: Path) -> None:
+    result = run("validate", folder / "board.yaml")
+    assert result.output == "A walk: no faults; 128x64, shots: 2, seconds: 11.00\n"
+    assert result.exit_code == 0
+
+
+def test_validate_prints_every_fault_on_its_line(folder: Path) -> None:
+    text = BOARD.replace("at: 10}", "at: 12}").replace("in: 0.5", "in: 2.5")
+    text = text.replace("{image: a.png, at: 0}", "{image: c.mp4, at: 0}")
+    (folder / "board.yaml").write_text(text.replace("{duration: 1}", "{duration: 1, name: a b}"))
+    result = run("validate", folder / "board.yaml")
+    assert result.exit_code == 1
+    assert result.stdout == ""
+    # A name that could not be read keeps the files from being opened.
+    assert [line.split(" ")[0] for line in result.stderr.splitlines()] == [
+        "shots[0].keyframes[1].at",
+        "shots[1].name",
+    ]
+    (folder / "board.yaml").write_text(text)
+    result = run("validate", folder / "board.yaml")
+    assert result.stderr.splitlines() == [
+        "shots[0].clips[0].in = 2.5 s lies past the video's end, 2.0 s",
+        "shots[0].keyframes[0].image = 'c.mp4' is of kind video; it must be of kind image",
+        "shots[0].keyframes[1].at = 12.0 s lies past the shot's end, 10.0 s",
+    ]
+
+
+def test_validate_tells_a_file_that_is_neither_picture_nor_film(folder: Path) -> None:
+    (folder / "a.png").write_text("no picture")
+    result = run("validate", folder / "board.yaml")
+    assert result.exit_code == 1
+    assert len(result.stderr.splitlines()) == 2
+    assert result.stderr.startswith("shots[0].keyframes[0].image = 'a.png': ")
+
+
+def test_validate_checks_variants(folder: Path) -> None:
+    matrix = folder / "matrix.yaml"
+    matrix.write_text("axes: {size: {wide: {}, tall: {size: 64x128}}}")
+    result = run("validate", folder / "board.yaml", "--variants", matrix)
+    assert result.exit_code == 0
+    assert result.output.splitlines()[2].startswith("A walk, tall: no faults; 64x128")
+    matrix.write_text("axes: {n: {a: {size: 32x64}, b: {'shots[0].keyframes[0].image': c.mp4}}}")
+    result = run("validate", folder / "board.yaml", "--variants", matrix)
+    assert result.exit_code == 1
+    assert result.stdout == ""
+    assert result.stderr == "a: size.width = 32 must be at least 64\n"
+
+
+def test_no_command_shows_a_traceback(folder: Path, weights: Path) -> None:
+    for arguments in (
+        ("validate", folder / "gone.yaml"),
+        ("validate", folder),
+        ("validate", folder / "c.mp4"),
+        ("validate", folder / "board.yaml", "--variants", folder / "gone.yaml"),
+        ("plan", folder / "gone.yaml", "--weights", weights),
+        ("plan", folder / "board.yaml", "--weights", folder / "gone"),
+    ):
+        result = run(*arguments)
+        assert isinstance(result.exception, SystemExit), result.exception
+        assert result.exit_code == 1
+        assert len(result.stderr.splitlines()) == 1
+
+
+def test_plan_prints_every_segment(folder: Path, weights: Path) -> None:
+    result = run("plan", folder / "board.yaml", "--weights", weights, "--tflops", "1")
+    assert result.exit_code == 0, result.output
+    assert "sea: 160 frames, 41 latents" in result.output
+    assert "shot-2: 16 frames, 5 latents" in result.output
+    # The clip is cut at 1.5 s, 24 frames from 64 on; brackets are no markup.
+    assert "64–87 c.mp4" in result.output
+    assert "zoom [in]" in result.output
+    assert "6 steps at guidance 5" in result.output
+
+
+def test_plan_as_json(folder: Path, weights: Path) -> None:
+    result = run("plan", folder / "board.yaml", "--json", "--weights", weights, "--tflops", "2")
+    assert result.exit_code == 0, result.output
+    report = json.loads(result.stdout)
+    sea, second = report["shots"]
+    assert [each["latents"] for each in sea["conditions"]] == [[0, 1], [40, 41], [16, 23]]
+    assert [(each["start"], each["stop"]) for each in sea["segments"]] == [
+        (0, 9), (7, 16), (14, 23), (21, 30), (28, 37), (35, 41),
+    ]  # fmt: skip
+    assert sea["segments"][2]["conditions"] == [2]
+    assert sea["segments"][-1]["seconds"] == [8.5625, 10.0]
+    assert second["padded_frames"] == 17
+    cost = report["estimate"]
+    assert cost["flops"] == sum(shot["estimate"]["flops"] for shot in report["shots"])
+    assert cost["seconds"] == pytest.approx(cost["flops"] / 2e12)
+    again = run("plan", folder / "board.yaml", "--json", "--weights", weights, "--tflops", "2")
+    assert again.stdout == result.stdout
+
+
+def test_plan_tells_a_size_that_the_model_cannot_render(folder: Path, weights: Path) -> None:
+    (weights / "vae/config.json").write_text('{"scale_factor_spatial": 32}')
+    (folder / "board.yaml").write_text(BOARD.replace("128x64", "128x96"))
+    result = run("plan", folder / "board.yaml", "--weights", weights)
+    assert result.stderr == (
+        "size.height = 96 must be a multiple of 64, which this model works in\n"
+    )
+
+
+def test_schema_is_a_json_schema(folder: Path) -> None:
+    result = run("schema")
+    jsonschema.Draft202012Validator.check_schema(json.loads(result.stdout))
+
+
+def test_neither_validating_nor_planning_imports_torch(folder: Path, weights: Path) -> None:
+    code = (
+        "import sys; from dreamontage.cli import app; from typer.testing import CliRunner\n"
+        "for command in (['validate'], ['plan', '--weights', sys.argv[2]]):\n"
+        "    result = CliRunner().invoke(app, [*command, sys.argv[1]])\n"
+        "    assert result.exit_code == 0, result.output\n"
+        "print(*{'torch', 'diffusers', 'transformers'} & set(sys.modules))"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", code, folder / "board.yaml", weights],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert found.stdout.strip() == ""
+
+
+def test_an_estimate_counts_a_real_transformers_weights_and_operations() -> None:
+    import torch
+    from diffusers import WanTransformer3DModel
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+    from torch.utils.flop_counter import FlopCounterMode
+
+    model = WanTransformer3DModel(freq_dim=256, **CONFIG).eval()
+    real = sum(weight.numel() for weight in model.parameters())
+    assert parameters(CONFIG) == pytest.approx(real, rel=0.03)
+
+    plan = plan_shot(
+        frames=33,
+        fps=Fraction(16),
+        prompts=[],
+        conditions=[],
+        seed=0,
+        geometry=Geometry(window_latents=9, tail_latents=2),
+    )
+    counter = FlopCounterMode(display=False)
+    # The counter knows attention only as the products it is made of.
+    with torch.no_grad(), counter, sdpa_kernel(SDPBackend.MATH):
+        model(torch.zeros(1, 36, 9, 8, 16), torch.zeros(1), torch.zeros(1, 24, 32))
+    counted = estimate(
+        plan,
+        transformer_config=CONFIG,
+        latent_height=8,
+        latent_width=16,
+        steps=3,
+        guided=True,
+        flops_per_second=1e9,
+        text_tokens=24,
+    )
+    assert counted.flops == pytest.approx(6 * counter.get_total_flops(), rel=0.02)
+    assert counted.seconds == counted.flops / 1e9

@@ -1,0 +1,279 @@
+"""Who holds a segment: one at a time, for as long as it lives, and never a minute after."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timedelta
+from threading import Barrier
+
+import pytest
+
+from db.leases import Lease, LostLease, SegmentSlot
+from db.repository import Repository
+from db.states import SegmentState
+
+KEY = "a" * 64
+LONG = timedelta(minutes=5)
+NOTHING = timedelta(0)  # a lease that has run out when it is given
+
+
+def slot(key: str = KEY, index: int = 0) -> SegmentSlot:
+    return SegmentSlot(index=index, key=key, steps=12, start=0, stop=9, tail=0)
+
+
+@pytest.fixture
+def farm(repository: Repository) -> Repository:
+    """A repository with one segment, KEY, that waits."""
+    repository.ensure_segments([slot()])
+    return repository
+
+
+def claim(farm: Repository, holder: str = "one", ttl: timedelta = LONG) -> Lease:
+    lease = farm.claim_segment(KEY, holder, ttl)
+    assert lease is not None
+    return lease
+
+
+def await_claim(farm: Repository, holder: str) -> Lease:
+    """Claim as soon as whoever holds it has run out of time."""
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        if lease := farm.claim_segment(KEY, holder, LONG):
+            return lease
+        time.sleep(0.05)
+    raise AssertionError("the lease never ran out")
+
+
+def test_a_claim_takes_the_segment_and_shows_who_holds_it(farm: Repository) -> None:
+    lease = claim(farm)
+    assert (lease.holder, lease.steps, lease.checkpoint_step) == ("one", 12, 0)
+    segment = farm.segment(KEY)
+    assert segment.state is SegmentState.RUNNING
+    assert (segment.lease_holder, segment.lease_token) == ("one", lease.token)
+    assert segment.lease_expires_at == lease.expires_at
+    assert segment.lease_since is not None
+    assert lease.expires_at - segment.lease_since >= LONG - timedelta(seconds=1)
+
+
+def test_a_held_segment_cannot_be_claimed_not_even_by_its_holder(farm: Repository) -> None:
+    claim(farm)
+    assert farm.claim_segment(KEY, "two", LONG) is None
+    assert farm.claim_segment(KEY, "one", LONG) is None
+
+
+def test_a_claim_of_no_segment_is_an_error_and_no_endless_wait(farm: Repository) -> None:
+    with pytest.raises(LookupError, match="no segment bbb"):
+        farm.claim_segment("b" * 64, "one", LONG)
+
+
+def test_of_many_that_claim_at_once_one_wins(farm: Repository) -> None:
+    keys = [f"{number:064d}" for number in range(20)]
+    farm.ensure_segments([slot(key) for key in keys])
+    workers = 12
+    barrier = Barrier(workers)
+
+    def work(number: int) -> list[Lease | None]:
+        claims = []
+        for key in keys:
+            barrier.wait()
+            claims.append(farm.claim_segment(key, f"worker {number}", LONG))
+        return claims
+
+    with ThreadPoolExecutor(workers) as pool:
+        claims = list(pool.map(work, range(workers)))
+    for number, key in enumerate(keys):
+        (winner,) = [lease for row in claims if (lease := row[number])]
+        assert farm.segment(key).lease_holder == winner.holder
+        assert farm.segment(key).lease_token == 1
+
+
+def test_of_many_that_take_over_at_once_one_wins(farm: Repository) -> None:
+    claim(farm, ttl=NOTHING)
+    workers = 12
+    barrier = Barrier(workers)
+
+    def work(number: int) -> Lease | None:
+        barrier.wait()
+        return farm.claim_segment(KEY, f"worker {number}", LONG)
+
+    with ThreadPoolExecutor(workers) as pool:
+        winners = [lease for lease in pool.map(work, range(workers)) if lease]
+    assert [lease.token for lease in winners] == [2]
+
+
+def test_every_claim_raises_the_token(farm: Repository) -> None:
+    tokens = []
+    for holder in ("one", "two", "three"):
+        lease = claim(farm, holder)
+        tokens.append(lease.token)
+        farm.release(lease)
+    assert tokens == [1, 2, 3]
+
+
+def test_a_beat_keeps_the_lease(farm: Repository) -> None:
+    lease = claim(farm, ttl=NOTHING)
+    renewed = farm.heartbeat(lease, LONG)
+    assert renewed.token == lease.token
+    assert renewed.expires_at > lease.expires_at + LONG / 2
+    assert farm.claim_segment(KEY, "two", LONG) is None
+    farm.finish_segment(renewed, "latents/aa/x", steps_run=12)
+
+
+WRITES: dict[str, Callable[[Repository, Lease], object]] = {
+    "heartbeat": lambda farm, lease: farm.heartbeat(lease, LONG),
+    "save_checkpoint": lambda farm, lease: farm.save_checkpoint(
+        lease, "checkpoints/aa/stale", 9, steps_run=9
+    ),
+    "finish_segment": lambda farm, lease: farm.finish_segment(
+        lease, "latents/aa/stale", steps_run=9
+    ),
+    "fail_segment": lambda farm, lease: farm.fail_segment(lease, "stale"),
+    "release": lambda farm, lease: farm.release(lease),
+}
+
+
+@pytest.mark.parametrize("write", WRITES.values(), ids=WRITES)
+def test_a_stale_holder_is_refused(
+    farm: Repository, write: Callable[[Repository, Lease], object]
+) -> None:
+    stale = claim(farm, "one", NOTHING)
+    good = claim(farm, "two")
+    with pytest.raises(LostLease, match="no longer held by one"):
+        write(farm, stale)
+    segment = farm.segment(KEY)
+    assert (segment.state, segment.lease_holder) == (SegmentState.RUNNING, "two")
+    assert (segment.checkpoint_address, segment.denoise_steps_run) == (None, 0)
+    assert segment.lease_expires_at == good.expires_at
+
+
+@pytest.mark.parametrize("write", WRITES.values(), ids=WRITES)
+@pytest.mark.parametrize("end", ["finish_segment", "fail_segment", "release"])
+def test_an_ended_lease_is_refused(
+    farm: Repository, end: str, write: Callable[[Repository, Lease], object]
+) -> None:
+    lease = claim(farm)
+    WRITES[end](farm, lease)
+    before = farm.segment(KEY)
+    with pytest.raises(LostLease):
+        write(farm, lease)
+    after = farm.segment(KEY)
+    assert (after.state, after.latents_address, after.error) == (
+        before.state,
+        before.latents_address,
+        before.error,
+    )
+
+
+def test_a_slow_holder_goes_on_if_nobody_has_claimed(farm: Repository) -> None:
+    lease = claim(farm, ttl=NOTHING)
+    farm.save_checkpoint(lease, "checkpoints/aa/x", 4, steps_run=4)
+    farm.finish_segment(lease, "latents/aa/x", steps_run=8)
+    assert farm.segment(KEY).state is SegmentState.DONE
+
+
+def test_a_done_segment_is_never_claimed_again(farm: Repository) -> None:
+    farm.finish_segment(claim(farm, ttl=NOTHING), "latents/aa/x", steps_run=12)
+    assert farm.claim_segment(KEY, "two", LONG) is None
+    farm.ensure_segments([slot()])
+    assert farm.segment(KEY).latents_address == "latents/aa/x"
+    assert farm.claim_segment(KEY, "two", LONG) is None
+
+
+def test_the_next_holder_goes_on_from_the_checkpoint_and_steps_are_counted(
+    farm: Repository,
+) -> None:
+    first = claim(farm, "one", NOTHING)
+    farm.save_checkpoint(first, "checkpoints/aa/4", 4, steps_run=4)
+    farm.save_checkpoint(first, "checkpoints/aa/8", 8, steps_run=4)
+    second = claim(farm, "two")
+    assert (second.checkpoint_address, second.checkpoint_step) == ("checkpoints/aa/8", 8)
+    farm.finish_segment(second, "latents/aa/x", steps_run=4)
+    assert farm.segment(KEY).denoise_steps_run == 12
+
+
+def test_steps_done_twice_are_counted_twice(farm: Repository) -> None:
+    first = claim(farm, "one", NOTHING)
+    farm.save_checkpoint(first, "checkpoints/aa/8", 8, steps_run=8)
+    second = claim(farm, "two")
+    farm.save_checkpoint(second, "checkpoints/aa/4", 4, steps_run=4)  # could not read the other
+    farm.finish_segment(second, "latents/aa/x", steps_run=8)
+    assert farm.segment(KEY).denoise_steps_run == 20
+
+
+def test_a_failed_segment_says_why_and_may_be_claimed_again(farm: Repository) -> None:
+    farm.fail_segment(claim(farm), "out of memory")
+    failed = farm.segment(KEY)
+    assert (failed.state, failed.error) == (SegmentState.FAILED, "out of memory")
+    claim(farm, "two")
+    assert farm.segment(KEY).error is None
+
+
+def test_a_released_segment_waits_with_its_checkpoint(farm: Repository) -> None:
+    lease = claim(farm)
+    farm.save_checkpoint(lease, "checkpoints/aa/4", 4, steps_run=4)
+    farm.release(lease)
+    assert farm.segment(KEY).state is SegmentState.WAITING
+    assert claim(farm, "two").checkpoint_step == 4
+
+
+TTL = timedelta(seconds=1.5)
+
+HOLDER = """
+import sys, time
+from datetime import timedelta
+from db.repository import Repository
+
+url, key = sys.argv[1:]
+repository = Repository.open(url)
+ttl = timedelta(seconds=1.5)
+lease = repository.claim_segment(key, "doomed", ttl)
+assert lease is not None
+repository.save_checkpoint(lease, "checkpoints/aa/4", 4, steps_run=4)
+print("holding", flush=True)
+while True:
+    time.sleep(0.1)
+    lease = repository.heartbeat(lease, ttl)
+"""
+
+
+def beaten_at(farm: Repository) -> datetime:
+    beaten = farm.segment(KEY).lease_beat_at
+    assert beaten is not None
+    return beaten
+
+
+def test_when_the_holder_is_killed_another_takes_over(farm: Repository, database_url: str) -> None:
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, database_url, KEY], stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "holding\n"
+        # It beats: long after its first second has gone it still holds the segment.
+        first = beaten_at(farm)
+        deadline = time.monotonic() + 30
+        while beaten_at(farm) < first + 2 * TTL and time.monotonic() < deadline:
+            assert farm.claim_segment(KEY, "other", LONG) is None
+            time.sleep(0.1)
+        assert farm.segment(KEY).lease_holder == "doomed"
+        os.kill(holder.pid, signal.SIGKILL)
+    finally:
+        holder.kill()
+        holder.communicate()
+    lease = await_claim(farm, "other")
+    assert (lease.token, lease.checkpoint_step) == (2, 4)
+    farm.finish_segment(lease, "latents/aa/x", steps_run=8)
+    assert farm.segment(KEY).denoise_steps_run == 12
+
+
+def test_takes_with_shared_keys_can_be_planned_at_once(repository: Repository) -> None:
+    keys = [f"{number:064d}" for number in range(40)]
+    forward = [slot(key, index) for index, key in enumerate(keys)]
+    backward = [slot(key, index) for index, key in enumerate(reversed(keys))]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(repository.ensure_segments, [forward, backward] * 10))
+    assert all(repository.segment(key).state is SegmentState.WAITING for key in keys)

@@ -1,0 +1,212 @@
+"""A key changes with everything that determines a segment's latents, and with nothing else."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+import sys
+import unicodedata
+from dataclasses import replace
+from fractions import Fraction
+from typing import Any
+
+import pytest
+
+from dreamontage import keys
+from dreamontage.plan import Geometry, Placed, Segment, plan_shot
+from dreamontage.storyboard import PromptSpan
+
+FIRST = Segment(index=0, start=0, stop=9, tail=0, prompt="a man walks", conditions=(0, 1), seed=11)
+SECOND = replace(FIRST, index=1, start=7, stop=16, tail=2, conditions=(1,), seed=12)
+PLACED = [
+    Placed(index=0, kind="keyframe", frame=0, frames=1),
+    Placed(index=1, kind="clip", frame=28, frames=20),
+]
+DIGESTS = ["d" * 64, "e" * 64]
+INPUT: dict[str, Any] = {
+    "model_revision": "nano-1",
+    "segment": FIRST,
+    "conditions": keys.window_conditions(FIRST, PLACED, DIGESTS),
+    "width": 128,
+    "height": 80,
+    "negative_prompt": "text",
+    "sampler": {"name": "unipc", "steps": 4, "guidance": 3.0},
+    "previous": None,
+}
+GOLDEN = "642e92d5c940b08c0df966bb1a1558866f470a6b7846040719a6dc24dd881b2b"
+
+
+def key(**changes: Any) -> str:
+    return keys.segment_key(**{**INPUT, **changes})
+
+
+def second(**changes: Any) -> str:
+    return key(**{"segment": SECOND, "previous": "p" * 64, **changes})
+
+
+def conditions(**changes: Any) -> list[dict[str, object]]:
+    first, *rest = INPUT["conditions"]
+    return [{**first, **changes}, *rest]
+
+
+def test_the_golden_key() -> None:
+    """Another value means that every finished segment, everywhere, is rendered again."""
+    assert key() == GOLDEN
+
+
+def test_a_key_is_the_same_in_another_process() -> None:
+    code = (
+        "from tests import test_keys; import sys; sys.stdout.write(test_keys.key());"
+        "assert 'torch' not in sys.modules"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={"PYTHONHASHSEED": "5"},
+    )
+    assert found.stdout == key()
+
+
+CHANGES: dict[str, dict[str, Any]] = {
+    "model": {"model_revision": "nano-2"},
+    "prompt": {"segment": replace(FIRST, prompt="a man runs")},
+    "seed": {"segment": replace(FIRST, seed=12)},
+    "length": {"segment": replace(FIRST, stop=8)},
+    "width": {"width": 144},
+    "height": {"height": 96},
+    "negative prompt": {"negative_prompt": ""},
+    "sampler": {"sampler": {"name": "euler", "steps": 4, "guidance": 3.0}},
+    "steps": {"sampler": {"name": "unipc", "steps": 5, "guidance": 3.0}},
+    "guidance": {"sampler": {"name": "unipc", "steps": 4, "guidance": 3.5}},
+    "kind": {"conditions": conditions(kind="clip")},
+    "content": {"conditions": conditions(digest="c" * 64)},
+    "place": {"conditions": conditions(frame=1)},
+    "frames": {"conditions": conditions(frames=2)},
+    "one less": {"conditions": INPUT["conditions"][1:]},
+    "one twice": {"conditions": [*INPUT["conditions"], INPUT["conditions"][0]]},
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_every_determining_input_changes_the_key(change: str) -> None:
+    assert key(**CHANGES[change]) != key()
+
+
+def test_all_of_these_keys_differ_from_each_other() -> None:
+    found = [
+        key(),
+        second(),
+        second(previous="q" * 64),
+        *(key(**each) for each in CHANGES.values()),
+    ]
+    found.append(second(segment=replace(SECOND, start=6, tail=3)))
+    assert len(set(found)) == len(found)
+
+
+def test_where_a_window_stands_does_not_change_the_key() -> None:
+    later = replace(SECOND, index=5, start=47, stop=56, conditions=(0,))
+    assert second(segment=later) == second()
+
+
+def test_the_order_of_conditions_does_not_change_the_key() -> None:
+    assert key(conditions=INPUT["conditions"][::-1]) == key()
+
+
+def test_equal_numbers_and_equal_text_give_equal_keys() -> None:
+    assert key(sampler={"guidance": 3, "steps": 4.0, "name": "unipc"}) == key()
+    composed, decomposed = (unicodedata.normalize(form, "Café") for form in ("NFC", "NFD"))
+    assert composed != decomposed
+    assert key(negative_prompt=composed) == key(negative_prompt=decomposed)
+
+
+def test_conditions_stand_relative_to_their_window() -> None:
+    # Latent 7 begins with frame 25.
+    assert keys.window_conditions(SECOND, PLACED, DIGESTS) == [
+        {"kind": "clip", "digest": "e" * 64, "frame": 3, "frames": 20}
+    ]
+    late = replace(SECOND, start=9, stop=18)
+    assert keys.window_conditions(late, PLACED, DIGESTS)[0]["frame"] == -5
+
+
+def test_two_storyboards_that_share_their_start_share_its_keys() -> None:
+    def chain(frames: int, last: str) -> list[str]:
+        placed = [
+            Placed(index=0, kind="keyframe", frame=0, frames=1),
+            Placed(index=1, kind="keyframe", frame=frames - 1, frames=1),
+        ]
+        plan = plan_shot(
+            frames=frames,
+            fps=Fraction(16),
+            prompts=[PromptSpan(text="zoom in")],
+            conditions=placed,
+            seed=3,
+            geometry=Geometry(window_latents=9, tail_latents=2),
+        )
+        found: list[str] = []
+        for segment in plan.segments:
+            found.append(
+                key(
+                    segment=segment,
+                    conditions=keys.window_conditions(segment, placed, ["d" * 64, last]),
+                    previous=found[-1] if found else None,
+                )
+            )
+        return found
+
+    uk, de = chain(160, "1" * 64), chain(160, "2" * 64)
+    assert len(uk) > 4
+    assert [one == other for one, other in zip(uk, de, strict=True)] == [True] * (len(uk) - 1) + [
+        False
+    ]
+    assert chain(200, "1" * 64)[:3] == uk[:3]
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ({"a": 1, "b": 2}, {"b": 2, "a": 1}),
+        ([1, 2], (1, 2)),
+        (5, 5.0),
+        (0.0, -0.0),
+        ("é", "e\u0301"),
+        ({"é": 1}, {"e\u0301": 1}),
+    ],
+)
+def test_values_that_mean_the_same_have_one_digest(one: object, other: object) -> None:
+    assert keys.digest(one) == keys.digest(other)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (1, True),
+        (0, False),
+        ("1", 1),
+        ([], {}),
+        (None, ""),
+        (0.1, 0.1 + 2e-17),
+        ([[1], 2], [1, [2]]),
+    ],
+)
+def test_values_that_differ_have_two(one: object, other: object) -> None:
+    assert (keys.digest(one) == keys.digest(other)) is (one == other and type(one) is type(other))
+
+
+def test_what_has_no_canonical_form_is_refused() -> None:
+    for value in (float("nan"), float("inf"), {"é": 1, "e\u0301": 2}):
+        with pytest.raises(ValueError, match=r"no canonical form|stands twice"):
+            keys.digest(value)
+    for foreign in (b"x", {1: 2}, {1, 2}, Fraction(1, 2)):
+        with pytest.raises(TypeError):
+            keys.digest(foreign)
+
+
+def test_the_digest_is_of_plain_json() -> None:
+    text = json.dumps({"a": [1, 2.5, "é", None, True]}, sort_keys=True, separators=(",", ":"))
+
+    assert (
+        keys.digest({"a": (1, 2.5, "é", None, True)}) == hashlib.sha256(text.encode()).hexdigest()
+    )

@@ -1,0 +1,222 @@
+"""Training the DiT: conditions as at inference, a loss that falls, and runs that survive a kill."""
+
+from __future__ import annotations
+
+import json
+import random
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from dreamontage.conditioning import Clip, IntermTrack, Keyframe, Placement
+from dreamontage.models import autoencoder
+from dreamontage.models.text import embed
+from dreamontage.pipeline import DreaMontagePipeline
+from dreamontage.timeline import TEMPORAL_STRIDE
+from dreamontage.training import checkpoint, flow, nano, windows, worlds
+from dreamontage.training.recipes import RECIPES
+from dreamontage.training.trainer import Recipe, Shape, Trainer, draw_batch
+from dreamontage.training.windows import Guides
+
+TINY = Recipe(
+    name="tiny",
+    shapes=(
+        Shape(weight=1, latents=3, height=16, width=32, batch=2),
+        Shape(weight=1, latents=4, height=32, width=16, batch=2),
+    ),
+    heads=1,
+    layers=1,
+    ffn=64,
+    z_dim=8,
+    codec_batches=1,
+    warmup=1,
+    held_out=2,
+)
+
+
+@pytest.fixture(scope="module")
+def frozen() -> nano.Frozen:
+    return nano.build_frozen(seed=0, z_dim=8, batches=1, size=32)
+
+
+def _guides() -> list[tuple[Guides, bool]]:
+    return [
+        (Guides(stills=(0, 6, 16)), False),
+        (Guides(stills=(13,), clip=(0, 7)), False),
+        (Guides(stills=(3,), clip=(8, 9)), False),
+        (Guides(clip=(4, 3)), False),
+        (Guides(tail=2), True),
+        (Guides(tail=1, stills=(6, 12, 20)), True),
+        (Guides(tail=1, clip=(8, 6), stills=(17,)), True),
+    ]
+
+
+@pytest.mark.parametrize(("guide", "middle"), _guides())
+def test_conditions_are_those_of_inference(
+    frozen: nano.Frozen, guide: Guides, middle: bool
+) -> None:
+    """What training builds for a batch equals what `IntermTrack` builds for one shot.
+
+    A middle window is the latents from 1 on of a longer shot. A clip's later latents are drawn from
+    the posterior in training; with its variance at nothing they are inference's.
+    """
+    vae = frozen.vae
+    certain = type(vae).from_config(vae.config, noise_logvar=-30.0)
+    certain.load_state_dict(vae.state_dict())
+    latents, skip = 5, int(middle)
+    frames = 1 + TEMPORAL_STRIDE * (latents - 1 + skip)
+    video_BCTHW, prompts, _ = worlds.clips(2, 1, frames=frames, height=16, width=24)
+    built = windows.build(
+        certain, video_BCTHW, [guide], prompts, middle=middle, generator=torch.Generator()
+    )
+
+    def encode(video: torch.Tensor) -> torch.Tensor:
+        return autoencoder.encode(vae, video)
+
+    conditions: list[Keyframe | Clip] = [
+        Keyframe(image=video_BCTHW[0, :, frame], frame=frame) for frame in guide.stills
+    ]
+    if guide.clip is not None:
+        start, count = guide.clip
+        run = [video_BCTHW[0, :, frame] for frame in range(start, start + count)]
+        conditions.append(Clip(frames=run, frame=start))
+    placed: list[Placement] = [condition.place(encode, 16, 24) for condition in conditions]
+    whole = encode(video_BCTHW)[:, :, skip:]
+    tail = whole[:, :, : guide.tail] if guide.tail else None
+    expected = IntermTrack(placed).window(skip, skip + latents, tail, whole)
+    assert torch.equal(built.condition_BCLHW[:, :4], expected[:, :4])
+    assert torch.allclose(built.condition_BCLHW, expected, atol=1e-4)
+    assert torch.equal(built.latents_BZLHW, whole)
+
+
+def test_guides_stay_in_the_window_and_every_kind_is_drawn() -> None:
+    rng = random.Random(0)
+    seen = {"stills": 0, "clip": 0, "nothing": 0, "long tail": 0}
+    for turn in range(2000):
+        middle = bool(turn % 2)
+        latents = rng.randint(3, 13)
+        guide = windows.draw_guides(rng, latents=latents, middle=middle, tail=2, boundaries=[5, 9])
+        assert (guide.tail >= 1) == middle
+        assert guide.tail < latents
+        first = TEMPORAL_STRIDE * guide.tail + middle
+        last = TEMPORAL_STRIDE * (latents - 1 + middle)
+        assert all(first <= frame <= last for frame in guide.stills)
+        if guide.clip is not None:
+            start, frames = guide.clip
+            assert start % TEMPORAL_STRIDE == 0
+            assert frames >= 1
+            assert first <= start
+            assert start + frames - 1 <= last
+            seen["clip"] += 1
+        seen["stills"] += bool(guide.stills)
+        seen["nothing"] += not guide.stills and guide.clip is None
+        seen["long tail"] += guide.tail > 2
+    assert all(count > 40 for count in seen.values()), seen
+
+
+def test_times_follow_the_samplers_shift() -> None:
+    generator = torch.Generator().manual_seed(0)
+    times = flow.draw_times(20000, shift=3.0, uniform=0.0, generator=generator)
+    assert times.median() == pytest.approx(0.75, abs=0.01)
+    even = flow.draw_times(20000, shift=3.0, uniform=1.0, generator=generator)
+    assert even.mean() == pytest.approx(0.5, abs=0.01)
+
+
+def test_a_few_steps_lower_the_loss_on_a_fixed_batch(frozen: nano.Frozen) -> None:
+    batch = draw_batch(TINY, frozen, TINY.shapes[0], seed=1, middle=False, photos=None)
+    prompts_BSD = embed(frozen.tokenizer, frozen.text_encoder, batch.prompts)
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randn(batch.latents_BZLHW.shape, generator=generator)
+    model = nano.build_transformer(z_dim=8, heads=1, layers=1, ffn=64)
+    optimiser = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    losses = []
+    for _ in range(40):
+        loss = flow.velocity_loss(
+            model, batch, prompts_BSD, times_B=torch.tensor([0.4, 0.8]), noise_BZLHW=noise
+        ).mean()
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        losses.append(float(loss.detach()))
+    velocity = noise - batch.latents_BZLHW
+    assert losses[0] == pytest.approx(float(velocity.square().mean()), rel=1e-4), "starts at zero"
+    assert losses[-1] < 0.6 * losses[0]
+
+
+def test_a_run_resumed_after_a_kill_ends_with_the_same_bits(tmp_path: Path) -> None:
+    whole = Trainer(TINY, tmp_path / "whole")
+    whole.run(steps=6)
+    killed = Trainer(TINY, tmp_path / "killed")
+    for _ in range(3):
+        killed.train_step()
+    killed.save()
+    killed.train_step()  # lost
+    (tmp_path / "killed" / "checkpoints" / ".checkpoint-000000009.partial").mkdir()  # half written
+    resumed = Trainer(TINY, tmp_path / "killed")
+    assert resumed.step == 3
+    resumed.run(steps=6)
+    for name, value in whole.model.state_dict().items():
+        assert torch.equal(value, resumed.model.state_dict()[name]), name
+        assert torch.equal(whole.ema[name], resumed.ema[name]), name
+    assert (whole.clips, whole.untrained) == (resumed.clips, resumed.untrained)
+    assert whole.held_out_loss() == resumed.held_out_loss()
+    kept = sorted(path.name for path in (tmp_path / "killed" / "checkpoints").glob("checkpoint-*"))
+    assert kept == ["checkpoint-000000003", "checkpoint-000000006"]
+    with pytest.raises(ValueError, match="holds a run of tiny"):
+        Trainer(replace(TINY, name="other"), tmp_path / "killed")
+
+
+def test_an_export_is_a_folder_that_the_pipeline_renders_with(tmp_path: Path) -> None:
+    run = Trainer(TINY, tmp_path)
+    run.train_step()
+    run.export()
+    folder = run.export()  # a second time over the first
+    assert (tmp_path / "exports" / "latest").resolve() == folder
+    assert json.loads((folder / "training.json").read_text())["step"] == 1
+    card = (folder / "README.md").read_text()
+    assert "smoke: barely trained" in card
+    assert f"{run.held_out_loss():.4f}; untrained {run.untrained:.4f}" in card
+    pipe = DreaMontagePipeline.from_pretrained(folder)
+    assert (pipe.geometry.window_latents, pipe.geometry.tail_latents) == (13, 2)
+    assert pipe.config.maturity == "smoke"
+    assert pipe.transformer.dtype == torch.float32
+    stored = load_file(folder / "transformer" / "diffusion_pytorch_model.safetensors")
+    for name, value in pipe.transformer.state_dict().items():
+        assert torch.equal(value, run.ema[name].half().float()), name
+        assert stored[name].dtype == torch.float16
+    clip_BCTHW = worlds.clips(0, 1, frames=1, height=16, width=32)[0]
+    still = (clip_BCTHW[0, :, 0].movedim(0, -1) * 127.5 + 127.5).byte().numpy()
+    film = pipe(
+        "[0, 0.5] zoom in; [0.5, 1] the camera pans left",
+        conditions=[Keyframe(image=still, frame=7)],
+        height=16,
+        width=32,
+        num_frames=18,
+        num_inference_steps=2,
+    ).frames
+    assert film.shape == (1, 18, 16, 32, 3)
+
+
+def test_a_sheet_shows_original_conditions_and_sample(tmp_path: Path) -> None:
+    path = Trainer(replace(TINY, held_out=1), tmp_path).sheet()
+    assert path.stat().st_size > 1000
+
+
+def test_a_half_written_folder_never_takes_the_place_of_a_whole_one(tmp_path: Path) -> None:
+    checkpoint.write_folder(tmp_path / "a", lambda path: (path / "x").touch())
+
+    def fail(path: Path) -> None:
+        (path / "y").touch()
+        raise OSError("no space left")
+
+    with pytest.raises(OSError, match="no space"):
+        checkpoint.write_folder(tmp_path / "a", fail)
+    assert [path.name for path in (tmp_path / "a").iterdir()] == ["x"]
+
+
+def test_recipes_carry_their_own_names() -> None:
+    for name, make in RECIPES.items():
+        assert make().name == name

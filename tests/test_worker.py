@@ -1,0 +1,140 @@
+"""Workers: a warm process runs one flow after another, and what dies takes nothing with it."""
+
+import os
+import signal
+from pathlib import Path
+
+import psutil
+import pytest
+
+from flows.processes import began, stop
+from flows.stack import worker, worker_environment
+from tests.fixtures.farm import Farm, await_that
+
+pytestmark = pytest.mark.xdist_group("farm")
+
+NAPS = "tests/fixtures/naps.py"
+
+
+@pytest.fixture(scope="module")
+def nap(farm: Farm) -> str:
+    return farm.deploy(f"{NAPS}:nap", pool="gpu")
+
+
+@pytest.fixture
+def note(tmp_path: Path) -> Path:
+    return tmp_path / "pids"
+
+
+def pids(note: Path) -> list[int]:
+    return [int(line) for line in note.read_text().split()] if note.exists() else []
+
+
+def begin_long_nap(farm: Farm, nap: str, note: Path) -> tuple[str, int]:
+    """A run in the middle of its flow, and the process it is in."""
+    run = farm.start(nap, path=str(note), seconds=60)
+    await_that(lambda: pids(note), "the run to begin")
+    # The worker tells the server the process's id at about the same time.
+    await_that(lambda: farm.run(run)["infrastructure_pid"], "the run to have a process")
+    return run, pids(note)[-1]
+
+
+def retry(farm: Farm, run: str) -> None:
+    """What the UI's Retry button asks for."""
+    farm.set_state(run, type="SCHEDULED", name="AwaitingRetry")
+
+
+def test_runs_share_a_process(farm: Farm, nap: str, note: Path) -> None:
+    for _ in range(3):
+        run = farm.wait(farm.start(nap, path=str(note)))
+        assert run["state"]["type"] == "COMPLETED", run["state"]
+        assert run["infrastructure_pid"] == str(pids(note)[-1])
+    assert len(pids(note)) == 3
+    assert len(set(pids(note))) == 1
+
+
+def test_async_flow(farm: Farm, note: Path) -> None:
+    run = farm.wait(farm.start(farm.deploy(f"{NAPS}:drowse", pool="gpu"), path=str(note)))
+    assert run["state"]["type"] == "COMPLETED", run["state"]
+    assert pids(note)
+
+
+def test_flow_cannot_reach_the_pipes(farm: Farm, nap: str, note: Path) -> None:
+    chatter = farm.deploy(f"{NAPS}:chatter", pool="gpu")
+    for deployment in (chatter, nap):
+        run = farm.wait(farm.start(deployment, path=str(note)))
+        assert run["state"]["type"] == "COMPLETED", run["state"]
+
+
+def test_failed_run_leaves_its_process_to_no_other(farm: Farm, nap: str, note: Path) -> None:
+    failed = farm.wait(farm.start(farm.deploy(f"{NAPS}:stumble", pool="gpu"), path=str(note)))
+    assert failed["state"]["type"] == "FAILED"
+    assert "stumbled" in failed["state"]["message"]
+    assert farm.wait(farm.start(nap, path=str(note)))["state"]["type"] == "COMPLETED"
+    first, second = pids(note)
+    assert first != second
+    assert began(first) is None
+
+
+def test_killed_process_crashes_its_run_which_can_be_retried(
+    farm: Farm, nap: str, note: Path
+) -> None:
+    run, pid = begin_long_nap(farm, nap, note)
+    os.kill(pid, signal.SIGKILL)
+    assert farm.wait(run)["state"]["type"] == "CRASHED"
+
+    retry(farm, run)
+    await_that(lambda: len(pids(note)) == 2, "the retry to begin")
+    assert pids(note)[1] != pid
+    assert farm.run(run)["run_count"] == 2
+    farm.set_state(run, type="CANCELLING", name="Cancelling")
+    farm.wait(run)
+
+
+def test_cancelled_run_ends_its_process(farm: Farm, nap: str, note: Path) -> None:
+    run, pid = begin_long_nap(farm, nap, note)
+    farm.set_state(run, type="CANCELLING", name="Cancelling")
+    assert farm.wait(run)["state"]["type"] == "CANCELLED"
+    await_that(lambda: began(pid) is None, "the process to end")
+    # Nor does the end of its process make it a crashed one.
+    assert farm.run(run)["state"]["type"] == "CANCELLED"
+    assert farm.wait(farm.start(nap, path=str(note)))["state"]["type"] == "COMPLETED"
+
+
+def test_killed_worker_and_process_free_the_pool(farm: Farm, nap: str, note: Path) -> None:
+    run, pid = begin_long_nap(farm, nap, note)
+    dead = farm.pid("worker-gpu")
+    assert dead
+    os.kill(dead, signal.SIGKILL)
+    os.kill(pid, signal.SIGKILL)
+    state = farm.wait(run)["state"]
+    assert state["type"] == "CRASHED"
+    assert str(pid) in state["message"]
+    # The pool takes one run at a time, so this one shows that the slot is free again.
+    assert farm.wait(farm.start(nap, path=str(note)))["state"]["type"] == "COMPLETED"
+    assert farm.pid("worker-gpu") not in (None, dead)
+
+
+def test_run_outlives_its_killed_worker(farm: Farm, nap: str, note: Path) -> None:
+    run = farm.start(nap, path=str(note), seconds=8)
+    await_that(lambda: farm.run(run)["infrastructure_pid"] and pids(note), "the run to begin")
+    worker = farm.pid("worker-gpu")
+    assert worker
+    os.kill(worker, signal.SIGKILL)
+    assert farm.wait(run)["state"]["type"] == "COMPLETED"
+    # With no worker to give it another order, the process ends too.
+    await_that(lambda: began(pids(note)[0]) is None, "the orphan to end")
+
+
+def test_stock_process_worker_serves_a_pool(farm: Farm, note: Path) -> None:
+    farm.post("/work_pools/", {"name": "stock", "type": "process"})
+    stock = worker(farm.settings, "stock", "process")
+    assert stock
+    deployment = farm.deploy(f"{NAPS}:nap", pool="stock")
+    run = farm.start(deployment, path=str(note))
+    process = stock.start(worker_environment(farm.settings))
+    try:
+        assert farm.wait(run)["state"]["type"] == "COMPLETED"
+        assert psutil.pid_exists(process)
+    finally:
+        stop(stock)

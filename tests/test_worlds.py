@@ -1,0 +1,120 @@
+"""Procedural worlds: seeded, cuttable anywhere, moving as captioned; and their text side."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoTokenizer
+
+from dreamontage.models import text
+from dreamontage.training import captions, worlds
+from dreamontage.training.captions import CAMERA_MOVES, Action, prompt_for
+
+
+def test_same_seed_same_clips_and_another_seed_others() -> None:
+    first, words, boundaries = worlds.clips(3, 4, frames=17, height=32, width=48)
+    again, words_again, boundaries_again = worlds.clips(3, 4, frames=17, height=32, width=48)
+    other, _, _ = worlds.clips(4, 4, frames=17, height=32, width=48)
+    assert first.shape == (4, 3, 17, 32, 48)
+    assert torch.equal(first, again)
+    assert (words, boundaries) == (words_again, boundaries_again)
+    assert not torch.equal(first, other)
+    assert first.abs().max() <= 1
+    assert first.std() > 0.2
+
+
+def test_any_stretch_renders_as_in_the_whole_clip() -> None:
+    scenes = worlds.sample(5, 3, frames=33, height=32, width=32)
+    assert torch.allclose(scenes.render(9, 8), scenes.render()[:, :, 9:17], atol=1e-4)
+
+
+def test_photos_become_worlds() -> None:
+    red_NCHW = torch.tensor([1.0, 0.0, 0.0]).reshape(1, 3, 1, 1).expand(1, 3, 64, 64)
+    clips, prompts, _ = worlds.clips(1, 12, frames=5, height=32, width=32, photos_NCHW=red_NCHW)
+    shown = [b for b, prompt in enumerate(prompts) if "over a photo" in prompt]
+    assert shown
+    for b in shown:
+        corner = clips[b, :, 0]
+        assert (corner[0] > 0.5).float().mean() > 0.3, "a red photo is mostly red"
+
+
+@pytest.mark.parametrize(
+    ("name", "dx", "dy"),
+    [("pan_left", 3, 0), ("pan_right", -3, 0), ("tilt_up", 0, 3), ("tilt_down", 0, -3)],
+)
+def test_the_picture_moves_against_the_camera(name: str, dx: int, dy: int) -> None:
+    """With a steady camera move and nothing else, frame 1 is frame 0 shifted the other way."""
+    scenes = worlds.sample(11, 2, frames=3, height=48, width=48)
+    move = next(move for move in CAMERA_MOVES if move.name == name)
+    size = 3 * (2 / 48) * 3.0 / 1.5  # three pixels a frame on the far layer, at depth 3
+    still = torch.zeros_like(scenes.camera_BA6)
+    moved = still.clone()
+    moved[:, 0] = torch.tensor(move.delta).sign() * size * 2
+    bare = {
+        "easings_BA": torch.zeros_like(scenes.easings_BA),
+        "stops_BA": torch.full_like(scenes.stops_BA, 2),
+        "starts_BA": torch.zeros_like(scenes.starts_BA),
+        "light_BA3": torch.zeros_like(scenes.light_BA3),
+        "front_BCHW": scenes.front_BCHW * 0,
+        "subjects_BNCHW": scenes.subjects_BNCHW * 0,
+    }
+    video = replace(scenes, camera_BA6=moved, **bare).render(0, 2)
+    shifted = torch.roll(video[:, :, 0], (dy, dx), (2, 3))
+    inside = (..., slice(6, -6), slice(6, -6))
+    here = (shifted - video[:, :, 1])[inside].abs().mean()
+    unmoved = (video[:, :, 0] - video[:, :, 1])[inside].abs().mean()
+    assert here < 0.35 * unmoved
+
+
+def test_boundaries_span_the_clip_and_prompts_carry_their_times() -> None:
+    scenes = worlds.sample(7, 16, frames=49, height=16, width=16)
+    several = 0
+    for b, prompt in enumerate(scenes.prompts(0, 49)):
+        marks = scenes.boundaries(b)
+        assert marks[0] == 0
+        assert marks[-1] == 48
+        assert marks == sorted(set(marks))
+        several += len(marks) > 2
+        assert prompt.startswith("[0, ") == (len(marks) > 2)
+        assert "the camera" in prompt
+    assert several > 3
+
+
+def test_a_windows_prompt_counts_from_the_window() -> None:
+    actions = [Action(start=0, stop=16, text="zoom in"), Action(start=16, stop=48, text="pan left")]
+    assert prompt_for(actions, first=8, count=16) == "[0, 0.5] zoom in; [0.5, 1] pan left"
+    assert prompt_for(actions, first=20, count=16) == "pan left"
+
+
+def test_any_text_encodes_and_every_caption_word_is_one_token(tmp_path: Path) -> None:
+    tokenizer = text.build_tokenizer(captions.vocabulary())
+    tokenizer.save_pretrained(tmp_path)
+    loaded = AutoTokenizer.from_pretrained(tmp_path)
+    assert len(loaded) <= 2000
+    for sentence in ("[0, 1.5] the camera pans left", "naïve 日本 🚀 unbelievable!", "", "a\tb  c"):
+        ids = loaded(sentence).input_ids
+        assert ids == tokenizer(sentence).input_ids
+        assert loaded.unk_token_id not in ids
+        assert ids[-1] == loaded.eos_token_id
+    assert loaded.decode(loaded("naïve 日本!").input_ids, skip_special_tokens=True) == "naïve 日本!"
+    for word in captions.vocabulary():
+        assert len(loaded(word).input_ids) == 2, word
+
+
+def test_different_words_have_clearly_different_embeddings() -> None:
+    tokenizer = text.build_tokenizer(captions.vocabulary())
+    encoder = text.build_encoder(len(tokenizer))
+    prompts = [f"the camera {move.words} over clouds" for move in CAMERA_MOVES] + [""]
+    states_BSD = text.embed(tokenizer, encoder, prompts)
+    assert states_BSD.shape == (len(prompts), text.TEXT_LENGTH, 64)
+    assert not states_BSD[-1, 1:].any(), "zeros after the end, as diffusers' pipelines have them"
+    alike = torch.nn.functional.cosine_similarity(states_BSD[1, 3], states_BSD[2, 3], dim=0)
+    assert prompts[1].split()[3] != prompts[2].split()[3]
+    assert alike < 0.5
+    same = torch.nn.functional.cosine_similarity(states_BSD[1, 2], states_BSD[2, 2], dim=0)
+    assert same > alike + 0.3, "the same word stays itself in another sentence"
+    twin = text.build_encoder(len(tokenizer))
+    assert torch.equal(text.embed(tokenizer, twin, prompts), states_BSD)
