@@ -4,6 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 # One thread to a process: torch's own pool is slower than that on busy cores.
 export OMP_NUM_THREADS ?= 2
+EXAMPLES = last-frame style-change scale-change clip-to-clip extension mixed
 .PHONY: install demo test test-all lint bench clean
 
 install: $(VENV)/.installed
@@ -17,7 +18,11 @@ $(VENV)/.installed: pyproject.toml requirements.lock
 	@touch $@
 
 demo: install
-	$(BIN)/python examples/demo.py
+	$(BIN)/dreamontage up
+	$(BIN)/dreamontage submit --out out $(addprefix examples/,$(addsuffix .yaml,$(EXAMPLES)))
+	@echo "Films, contact sheets and records: $(CURDIR)/out"
+	@$(BIN)/dreamontage up 2>/dev/null
+	@echo "End the studio with: $(BIN)/dreamontage down"
 
 test: install lint
 	$(BIN)/pytest -m "not slow"

@@ -15,7 +15,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import CheckConstraint, Column, Connection, Constraint, Index, Table, inspect
+from sqlalchemy import CheckConstraint, Column, Connection, Constraint, Index, inspect
 from sqlalchemy.schema import SchemaItem
 
 from db.engine import open_engine
@@ -106,8 +106,6 @@ def _told(difference: Any) -> str:
 
 
 def _named(subject: str | SchemaItem) -> str:
-    if isinstance(subject, Table) or not isinstance(subject, Column | Constraint | Index):
-        return str(subject)
-    return (
-        f"{subject.table.name}.{subject.name}" if subject.table is not None else str(subject.name)
-    )
+    if isinstance(subject, Column | Constraint | Index) and subject.table is not None:
+        return f"{subject.table.name}.{subject.name}"
+    return str(subject)

@@ -1,9 +1,9 @@
 """DreaMontage: one seamless long take from stills and clips placed anywhere on a timeline.
 
-    from dreamontage import Clip, DreaMontagePipeline, Keyframe
+from dreamontage import Clip, DreaMontagePipeline, Keyframe
 
-    pipe = DreaMontagePipeline.from_pretrained("weights/nano")
-    film = pipe("the sea rises", conditions=[Keyframe(image=still, frame=0)]).frames
+pipe = DreaMontagePipeline.from_pretrained("weights/nano")
+film = pipe("the sea rises", conditions=[Keyframe(image=still, frame=0)]).frames
 """
 
 from __future__ import annotations

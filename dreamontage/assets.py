@@ -11,6 +11,8 @@ from dreamontage.media.probe import MediaInfo, MediaKind, probe
 from dreamontage.storyboard import Storyboard
 
 ClipSeconds = dict[tuple[int, int], Fraction]
+# By path, relative to the storyboard's file: the file's facts, or what is wrong with it.
+Known = dict[str, MediaInfo | str]
 
 
 def examine(path: Path) -> tuple[Storyboard, ClipSeconds]:
@@ -30,9 +32,14 @@ def examine(path: Path) -> tuple[Storyboard, ClipSeconds]:
     return board, seconds
 
 
-def inspect(board: Storyboard, base: Path) -> tuple[ClipSeconds, list[Fault]]:
-    """Open every file of a storyboard: the clips' lengths, and what is wrong with any."""
-    known: dict[str, MediaInfo | str] = {}
+def inspect(
+    board: Storyboard, base: Path, known: Known | None = None
+) -> tuple[ClipSeconds, list[Fault]]:
+    """Open every file of a storyboard: the clips' lengths, and what is wrong with any.
+
+    What is found goes into `known`; a file that is in there already is not opened again.
+    """
+    known = {} if known is None else known
     faults: list[Fault] = []
     seconds: ClipSeconds = {}
 

@@ -67,11 +67,12 @@ def _examined(board: Storyboard, matrix: Path, base: Path) -> dict[str, Storyboa
     """Every variant of a storyboard, its files opened."""
     found = variants.load_matrix(matrix)
     films = variants.apply_all(board.model_dump(mode="json"), found, base)
+    known: assets.Known = {}
     named = {variant.name: film for variant, film in zip(found, films, strict=True)}
     faults = [
         fault.under(f"{name}: ")
         for name, film in named.items()
-        for fault in assets.inspect(film, base)[1]
+        for fault in assets.inspect(film, base, known)[1]
     ]
     if faults:
         raise StoryboardError(faults)

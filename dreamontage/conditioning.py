@@ -159,12 +159,11 @@ class Track(Protocol):
 class IntermTrack:
     """The paper's way: each condition encoded alone, zeros everywhere else.
 
-    Where two conditions claim a slot, the one that gives more of its four frames wins, and between
-    equals the later one.
+    A clip may end in the slot where the next condition begins; the slot is then the next one's.
     """
 
     def __init__(self, placements: Iterable[Placement]) -> None:
-        self.placements = tuple(placements)
+        self.placements = sorted(placements, key=lambda placement: placement.start)
 
     @property
     def empty(self) -> bool:
@@ -176,17 +175,17 @@ class IntermTrack:
         batch, channels, length, height, width = like_BCLHW.shape
         assert length == stop - start
         window_BCLHW = like_BCLHW.new_zeros(batch, MASK_CHANNELS + channels, length, height, width)
-        given = [0] * length
         for placement in self.placements:
-            for slot in range(max(start, placement.start), min(stop, placement.stop)):
-                mask_M = placement.mask_ML[:, slot - placement.start]
-                marked = int(mask_M.sum())
-                if marked < given[slot - start]:
-                    continue
-                given[slot - start] = marked
-                latent_BCHW = placement.latents_BCLHW[:, :, slot - placement.start]
-                window_BCLHW[:, :MASK_CHANNELS, slot - start] = mask_M.to(like_BCLHW)[:, None, None]
-                window_BCLHW[:, MASK_CHANNELS:, slot - start] = latent_BCHW.to(like_BCLHW)
+            first, last = max(start, placement.start), min(stop, placement.stop)
+            if first >= last:
+                continue
+            here = slice(first - start, last - start)
+            own = slice(first - placement.start, last - placement.start)
+            mask_ML11 = placement.mask_ML[:, own, None, None].to(like_BCLHW)
+            window_BCLHW[:, :MASK_CHANNELS, here] = mask_ML11
+            window_BCLHW[:, MASK_CHANNELS:, here] = placement.latents_BCLHW[:, :, own].to(
+                like_BCLHW
+            )
         return _with_tail(window_BCLHW, tail_BCLHW)
 
 

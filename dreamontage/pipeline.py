@@ -125,13 +125,13 @@ class DreaMontagePipeline(WanImageToVideoPipeline):  # type: ignore[misc]
         if not index_file.is_file():
             raise ValueError(f"{folder} is no model folder: it holds no model_index.json")
         index = json.loads(index_file.read_text())
-        dtype = kwargs.get("torch_dtype")
+        dtype = kwargs.get("dtype")
         for name in ("transformer", "transformer_2"):
             # A stock folder names diffusers' class here; ours loads the same files. Our own
             # folders name ours, which diffusers finds by itself.
             if name not in kwargs and index.get(name, [None])[0] == "diffusers":
                 kwargs[name] = DreaMontageTransformer3DModel.from_pretrained(
-                    folder / name, torch_dtype=dtype
+                    folder / name, dtype=dtype
                 )
         pipe: Self = super().from_pretrained(str(folder), **kwargs)
         pipe.revision = folder_revision(folder)
@@ -294,11 +294,11 @@ class DreaMontagePipeline(WanImageToVideoPipeline):  # type: ignore[misc]
             raise ValueError(
                 f"height and width must be multiples of {multiple}, and are {height} and {width}"
             )
-        for index, condition in enumerate(conditions):
-            if not 0 <= condition.frame < num_frames:
+        for index, condition in enumerate(placed(conditions)):
+            if condition.stop > num_frames:
                 raise ValueError(
-                    f"conditions[{index}].frame = {condition.frame} lies outside the shot, "
-                    f"0..{num_frames - 1}"
+                    f"conditions[{index}] reaches frame {condition.stop - 1}, past the shot's "
+                    f"last frame, {num_frames - 1}"
                 )
         spans, problems = notation.parse(prompt)
         if problems:

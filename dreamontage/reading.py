@@ -108,10 +108,12 @@ class _TwiceError(Exception):
 
 
 def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    names = [name for name, _ in pairs]
-    if twice := next((name for name in names if names.count(name) > 1), None):
-        raise _TwiceError(f"the field {show(twice)} stands twice")
-    return dict(pairs)
+    found: dict[str, object] = {}
+    for name, value in pairs:
+        if name in found:
+            raise _TwiceError(f"the field {show(name)} stands twice")
+        found[name] = value
+    return found
 
 
 def _unreadable(path: Path, reason: str) -> StoryboardError:

@@ -18,7 +18,7 @@ from db.states import StoryboardState
 from dreamontage.cli import app as library
 from dreamontage.faults import StoryboardError
 from flows import watch
-from flows.farm import open_farm
+from flows.farm import Farm, open_farm
 from flows.settings import NotUpError, read_settings
 from flows.stack import StackError
 from flows.stack import down as stack_down
@@ -60,13 +60,14 @@ def down() -> None:
     stack_down(read_settings(), step)
 
 
-File = Annotated[Path, typer.Argument(help="A storyboard, YAML or JSON.", show_default=False)]
 Id = Annotated[str, typer.Argument(help="A storyboard's id, or how it begins.", show_default=False)]
 
 
 @app.command()
 def submit(
-    file: File,
+    files: Annotated[
+        list[Path], typer.Argument(help="Storyboards, YAML or JSON.", show_default=False)
+    ],
     matrix: Annotated[
         Path | None,
         typer.Option("--variants", help="Submit these variants instead.", show_default=False),
@@ -77,27 +78,39 @@ def submit(
     ] = None,
     tonight: Annotated[bool, typer.Option(help="Leave it to the next nightly batch.")] = False,
     wait: Annotated[bool, typer.Option(help="Show its progress until it has ended.")] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option("-o", "--out", help="Wait, and put the films there.", show_default=False),
+    ] = None,
 ) -> None:
-    """Hand a storyboard to the farm: checked whole, stored, and started."""
+    """Hand storyboards to the farm: checked whole, stored, and started."""
     due_at = datetime.now().astimezone() if tonight else due and due.astimezone()
+    if due_at is not None and (wait or out):
+        raise ValueError("--wait and --out are for storyboards that start now, not for --due")
     with open_farm() as farm:
-        with console.status("") as status:
-            found = submit_storyboard(
-                farm,
-                file,
-                matrix=matrix,
-                due_at=due_at,
-                progress=lambda asset: status.update(f"taking in {asset}"),
-            )
-        for each in found:
-            variant = f" ({each.variant})" if each.variant else ""
-            typer.echo(f"{each.id}  {each.title}{variant}")
-            if due_at is None:
-                start_storyboard(farm.settings, each.id)
-        if due_at is not None:
-            typer.echo(f"due {due_at:%Y-%m-%d %H:%M %Z}")
-        elif wait:
-            ended = watch.until_final([each.id for each in found], farm.repository, console)
+        ids = []
+        for file in files:
+            with console.status(f"taking in {file.name}") as spinner:
+                found = submit_storyboard(
+                    farm,
+                    file,
+                    matrix=matrix,
+                    due_at=due_at,
+                    progress=lambda asset, spinner=spinner: spinner.update(f"taking in {asset}"),
+                )
+            for each in found:
+                ids.append(each.id)
+                variant = f" ({each.variant})" if each.variant else ""
+                when = f", due {due_at:%Y-%m-%d %H:%M %Z}" if due_at else ""
+                typer.echo(f"{each.id}  {each.title}{variant}{when}")
+                if due_at is None:
+                    start_storyboard(farm.settings, each.id)
+        if wait or out:
+            ended = watch.until_final(ids, farm.repository, console)
+            rprint(watch.summary(ended))
+            if out is not None:
+                for storyboard_id in ids:
+                    _fetch(farm, storyboard_id, out)
             _exit_unless_rendered(ended)
 
 
@@ -131,12 +144,17 @@ def fetch(
     """Copy a finished storyboard's film, contact sheet and record into a folder."""
     with open_farm() as farm:
         found = farm.repository.find_storyboard(storyboard)
-        deliverables = farm.repository.deliverables(found.id)
-        if not deliverables:
+        if not _fetch(farm, found.id, out):
             raise ValueError(f"{found.id} is {found.state}: it has nothing to fetch yet")
-        out.mkdir(parents=True, exist_ok=True)
-        for each in deliverables:
-            typer.echo(farm.store.fetch(each.address, out / each.info["name"]))
+
+
+def _fetch(farm: Farm, storyboard_id: str, out: Path) -> bool:
+    """Whether there was anything to fetch."""
+    deliverables = farm.repository.deliverables(storyboard_id)
+    out.mkdir(parents=True, exist_ok=True)
+    for each in deliverables:
+        typer.echo(farm.store.fetch(each.address, out / each.info["name"]))
+    return bool(deliverables)
 
 
 def _exit_unless_rendered(ended: Sequence[StoryboardProgress]) -> None:

@@ -19,6 +19,6 @@ def load(weights: Path, device: str) -> DreaMontagePipeline:
     """The pipeline on its device; bfloat16 on a GPU, float32 on a CPU, where bfloat16 is slower."""
     began = time.monotonic()
     dtype = torch.float32 if device == "cpu" else torch.bfloat16
-    pipe = DreaMontagePipeline.from_pretrained(weights, torch_dtype=dtype).to(device)
+    pipe = DreaMontagePipeline.from_pretrained(weights, dtype=dtype).to(device)
     _log.info("loaded %s on %s in %.1f s", weights.name, device, time.monotonic() - began)
     return pipe

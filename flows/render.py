@@ -99,7 +99,7 @@ def render_shot(shot_id: str) -> str:
     logger = get_run_logger()
     with open_farm() as farm:
         attempt = steps.next_attempt(farm, shot_id)
-        most = farm.settings.max_takes
+        most = steps.takes_allowed(farm)
     try:
         while True:
             planned = plan_take(shot_id, attempt)

@@ -145,10 +145,10 @@ def server_environment(settings: Settings) -> dict[str, str]:
 
 def worker(settings: Settings, pool: str, kind: str) -> Service | None:
     """The worker that serves a pool of this type from here; None if that is done elsewhere."""
-    name = f"{pool}-{socket.gethostname()}"
     if kind == _TYPE_OF_WORKER["warm"]:
-        argv = python("-m", "flows.worker", pool, name)
+        argv = python("-m", "flows.worker", pool)
     elif kind == _TYPE_OF_WORKER["process"]:
+        name = f"{pool}-{socket.gethostname()}"
         start = ("worker", "start", "--pool", pool, "--type", kind, "--name", name)
         argv = python("-m", "prefect", *start)
     else:
@@ -166,14 +166,14 @@ def worker_environment(settings: Settings) -> dict[str, str]:
     )
 
 
-def workers(settings: Settings, api: httpx.Client) -> list[Service]:
-    """The workers that run here, one for each pool of a type that this machine can serve."""
-    found = []
+def workers(settings: Settings, api: httpx.Client) -> dict[str, Service]:
+    """The workers that run here, by pool: one for each of a type that this machine can serve."""
+    found = {}
     for pool in POOLS:
         kind = api.get(f"/work_pools/{pool}").raise_for_status().json()["type"]
         service = worker(settings, pool, kind)
         if service:
-            found.append(service)
+            found[pool] = service
     return found
 
 
@@ -280,11 +280,9 @@ def _deploy(settings: Settings, api: httpx.Client) -> None:
 
 
 def _await_workers(settings: Settings, api: httpx.Client) -> None:
-    services = workers(settings, api)
     supervisor = _supervisor(settings)
     deadline = time.monotonic() + _START_SECONDS
-    for service in services:
-        pool = service.name.removeprefix("worker-")
+    for pool, service in workers(settings, api).items():
         while not (service.pid() and _online(api, pool)):
             if supervisor.pid() is None or time.monotonic() > deadline:
                 culprit = service if supervisor.pid() else supervisor

@@ -309,6 +309,12 @@ def next_attempt(farm: Farm, shot_id: str) -> int:
     return takes[-1].attempt + (takes[-1].verdict is Verdict.RETAKE)
 
 
+def takes_allowed(farm: Farm) -> int:
+    """How many takes a shot may cost. Barely trained weights get one: what they fail at, they
+    fail at with every seed."""
+    return 1 if farm.facts.smoke else farm.settings.max_takes
+
+
 @dataclass(frozen=True, kw_only=True)
 class Judged:
     """What the gate found in a take."""

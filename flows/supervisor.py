@@ -11,8 +11,9 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import httpx
@@ -38,12 +39,13 @@ class Watch:
         self._pause = _TICK
         self._started = time.monotonic()
 
-    def look(self) -> None:
+    def look(self, before_start: Callable[[], None] = lambda: None) -> None:
         since = time.monotonic() - self._started
         if self.service.pid() is not None:
             if since > _LONGEST_PAUSE:
                 self._pause = _TICK
         elif since > self._pause:
+            before_start()
             pid = self.service.start(self._environment)
             log.info("%s started, process %d", self.service.name, pid)
             self._started = time.monotonic()
@@ -54,7 +56,7 @@ def supervise(settings: Settings, stopping: threading.Event) -> None:
     """Look after the services until `stopping` is set."""
     ours = settings.prefect_api_url is None
     server = Watch(stack.server(settings), stack.server_environment(settings)) if ours else None
-    workers: list[Watch] = []
+    workers: dict[str, Watch] = {}
     with stack.client(settings) as api:
         for look in itertools.count():
             if stopping.wait(_TICK):
@@ -64,54 +66,55 @@ def supervise(settings: Settings, stopping: threading.Event) -> None:
             # A worker that finds no server ends; without one there is also nothing to free.
             if not stack.healthy(api):
                 continue
-            workers = workers or [
-                Watch(service, stack.worker_environment(settings))
-                for service in stack.workers(settings, api)
-            ]
+            workers = workers or {
+                pool: Watch(service, stack.worker_environment(settings))
+                for pool, service in stack.workers(settings, api).items()
+            }
             if ours and look % _RUNS_EVERY == 0:
                 free_dead_runs(api)
-            for worker in workers:
-                worker.look()
+            for pool, worker in workers.items():
+                worker.look(partial(requeue_unstarted, api, pool) if ours else lambda: None)
 
 
-def free_dead_runs(api: httpx.Client) -> list[str]:
-    """Report as crashed each run whose process on this machine has ended; return their ids.
+def free_dead_runs(api: httpx.Client) -> None:
+    """Report as crashed each run whose process on this machine has ended.
 
     Prefect would leave a run as Running for ever, with its pool's slot, when a worker is killed
     together with the run's process. Only for the stack's own server, whose workers are all here.
     """
-    freed = []
-    for run in _unfinished(api):
+    for run in _unfinished(api, stack.POOLS):
+        kind = run["state"]["type"]
         since = datetime.fromisoformat(run["state"]["timestamp"])
         identifier = run["infrastructure_pid"]
-        if datetime.now(UTC) - since < _SETTLING or not identifier:
+        if not identifier or datetime.now(UTC) - since < _SETTLING:
             continue
         born = began(int(identifier))
-        # A process that began after the state did has only inherited the number.
-        if born is not None and datetime.fromtimestamp(born, UTC) < since:
+        # What began after the run did has only got the number of the run's process.
+        if born and (kind == "PENDING" or datetime.fromtimestamp(born, UTC) < since):
             continue
-        cancelling = run["state"]["type"] == "CANCELLING"
-        state = (
-            {"type": "CANCELLED", "name": "Cancelled"}
-            if cancelling
-            else {"type": "CRASHED", "name": "Crashed"}
-        )
-        message = f"The run's process {identifier} ended without a word."
-        body = {"state": {**state, "message": message}, "force": True}
-        api.post(f"/flow_runs/{run['id']}/set_state", json=body).raise_for_status()
-        log.warning("run %s: %s", run["id"], message)
-        freed.append(run["id"])
-    return freed
+        end = "CANCELLED" if kind == "CANCELLING" else "CRASHED"
+        _set_state(api, run, end, f"The run's process, {identifier}, has ended without a word.")
 
 
-def _unfinished(api: httpx.Client) -> Iterator[dict[str, Any]]:
+def requeue_unstarted(api: httpx.Client, pool: str) -> None:
+    """Give back to the pool what its worker had taken from it, when that ended, but not begun."""
+    for run in _unfinished(api, [pool]):
+        if run["state"]["type"] == "PENDING" and not run["infrastructure_pid"]:
+            _set_state(api, run, "SCHEDULED", "The worker that had taken it has ended.")
+
+
+def _set_state(api: httpx.Client, run: dict[str, Any], kind: str, message: str) -> None:
+    body = {"state": {"type": kind, "name": kind.title(), "message": message}, "force": True}
+    api.post(f"/flow_runs/{run['id']}/set_state", json=body).raise_for_status()
+    log.warning("run %s is %s: %s", run["id"], kind, message)
+
+
+def _unfinished(api: httpx.Client, pools: Iterable[str]) -> list[dict[str, Any]]:
     question = {
         "flow_runs": {"state": {"type": {"any_": ["RUNNING", "PENDING", "CANCELLING"]}}},
-        "work_pools": {"name": {"any_": list(stack.POOLS)}},
+        "work_pools": {"name": {"any_": list(pools)}},
     }
-    answer = api.post("/flow_runs/filter", json=question)
-    answer.raise_for_status()
-    yield from answer.json()
+    return list(api.post("/flow_runs/filter", json=question).raise_for_status().json())
 
 
 def main() -> None:

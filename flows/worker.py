@@ -4,13 +4,14 @@ A run is handed to an idle child process, which executes it as Prefect's own eng
 waits for the next. A child is used for one run at a time and dropped when its run failed, was
 cancelled or killed it, when it has done enough of them, and when our code has changed: the next
 run gets a fresh one. Prefect's stock `process` and `kubernetes` workers do the same work, only
-slower.
+slower. On a server of your own: `PREFECT_API_URL=… python -m flows.worker gpu`.
 """
 
 import asyncio
 import json
 import os
 import signal
+import socket
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -49,9 +50,10 @@ class Child:
         self.spoiled = False
 
     @classmethod
-    async def start(cls) -> "Child":
+    async def start(cls, *modules: str) -> "Child":
+        """A child that imports `modules` ahead of its first run."""
         process = await asyncio.create_subprocess_exec(
-            *python("-m", "flows.worker_child"),
+            *python("-m", "flows.worker_child", *modules),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             start_new_session=True,  # so that it can be ended with all that it started
@@ -122,6 +124,11 @@ class WarmWorker(BaseWorker[BaseJobConfiguration, BaseVariables, BaseWorkerResul
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        # Torch takes its seconds to import, and memory that only the pool with the model needs.
+        self._modules = [
+            "flows.render",
+            *(["flows.model"] if self._work_pool_name == "gpu" else []),
+        ]
         self._idle: list[Child] = []
         self._children = 0
         self._returned = asyncio.Condition()
@@ -158,7 +165,7 @@ class WarmWorker(BaseWorker[BaseJobConfiguration, BaseVariables, BaseWorkerResul
             await self._returned.wait_for(lambda: self._idle or self._children < self._most)
             if not self._idle:
                 self._children += 1
-                return await Child.start()
+                return await Child.start(*self._modules)
             child = self._idle.pop()
         return child if child.fit else await self._renew(child)
 
@@ -169,10 +176,9 @@ class WarmWorker(BaseWorker[BaseJobConfiguration, BaseVariables, BaseWorkerResul
             self._idle.append(child)
             self._returned.notify()
 
-    @staticmethod
-    async def _renew(child: Child) -> Child:
+    async def _renew(self, child: Child) -> Child:
         await child.stop()
-        return await Child.start()
+        return await Child.start(*self._modules)
 
     @property
     def _most(self) -> int:
@@ -194,16 +200,17 @@ class WarmWorker(BaseWorker[BaseJobConfiguration, BaseVariables, BaseWorkerResul
     async def setup(self) -> None:
         await super().setup()
         self._children += 1
-        self._idle.append(await Child.start())
+        self._idle.append(await Child.start(*self._modules))
 
     async def teardown(self, *exc_info: Any) -> None:
         await super().teardown(*exc_info)
         await asyncio.gather(*(child.stop() for child in self._idle))
 
 
-async def serve(pool: str, name: str) -> None:
-    """Serve the pool until TERM or INT."""
-    worker = WarmWorker(work_pool_name=pool, name=name)
+async def serve(pool: str) -> None:
+    """Serve the pool until TERM or INT, under this machine's name."""
+    # The same name after a restart: to operators it stays one worker.
+    worker = WarmWorker(work_pool_name=pool, name=f"{pool}-{socket.gethostname()}")
     task = asyncio.ensure_future(worker.start())
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, task.cancel)
@@ -212,4 +219,4 @@ async def serve(pool: str, name: str) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(serve(*sys.argv[1:3]))
+    asyncio.run(serve(sys.argv[1]))

@@ -1,20 +1,22 @@
 """The process that executes flow runs for the warm worker: see `flows.worker`.
 
+Its arguments are modules to import ahead of the first run.
 Orders come in on stdin, a line of JSON each; an answer, again a line of JSON, goes out on what was
 stdout. It ends when stdin does: after its run, if the worker is killed in the middle of one.
 """
 
 import asyncio
+import importlib
 import json
 import os
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from uuid import UUID
 
 from prefect.engine import handle_engine_signals
 from prefect.flow_engine import load_flow, load_flow_run, run_flow
 from prefect.logging.loggers import flow_run_logger
-
-import flows.render  # noqa: F401 - so that the first run finds torch and the rest imported
 
 
 def execute(flow_run_id: UUID) -> dict[str, int | bool]:
@@ -44,12 +46,14 @@ def execute(flow_run_id: UUID) -> dict[str, int | bool]:
     return {"status": 0, "failed": failed}
 
 
-def main() -> None:
+def main(modules: Sequence[str]) -> None:
     # The two pipes are ours alone: a run's prints join stderr, and a program that a run starts
     # finds nothing to read.
     orders, answers = os.fdopen(os.dup(0)), os.fdopen(os.dup(1), "w")
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(2, 1)
+    for module in modules:
+        importlib.import_module(module)
     own, folder = dict(os.environ), Path.cwd()
     for line in orders:
         order = json.loads(line)
@@ -61,4 +65,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

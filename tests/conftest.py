@@ -8,6 +8,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 pytest_plugins = [
     "tests.fixtures.tiny",
+    "tests.fixtures.boards",
     "tests.fixtures.postgres",
     "tests.fixtures.s3",
     "tests.fixtures.farm",

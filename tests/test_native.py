@@ -79,7 +79,7 @@ def test_text_alone(tiny_t2v):
 
 def test_faults_are_named(tiny_i2v, tmp_path):
     ours = DreaMontagePipeline.from_pretrained(tiny_i2v)
-    with pytest.raises(ValueError, match=r"conditions\[0\].frame = 9 lies outside the shot, 0..8"):
+    with pytest.raises(ValueError, match=r"conditions\[0\] reaches frame 9, past the shot's last frame, 8"):
         ours(conditions=[Keyframe(image=still(1), frame=9)], **CALL, **SIZE)
     with pytest.raises(ValueError, match="multiples of 16"):
         ours(**CALL, height=40, width=48)

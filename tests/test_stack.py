@@ -131,7 +131,8 @@ def test_down_leaves_no_process_and_up_goes_on(broken: Farm, tmp_path: Path) -> 
     sleeper = int(note.read_text())
 
     down = command(settings, "down")
-    assert down.wait() == 0, down.communicate()
+    told = down.communicate()
+    assert down.returncode == 0, told
     assert began(sleeper) is None
     assert not processes_of(settings)
     stack.down(settings)  # a second one finds nothing to do

@@ -587,6 +587,23 @@ def test_the_json_schema_agrees_with_the_reader(base: Path) -> None:
         assert not validator.is_valid(board(shot)), shot
 
 
+EXAMPLES = sorted(
+    path
+    for path in (Path(__file__).parents[1] / "examples").glob("*.yaml")
+    if not path.stem.endswith("variants")
+)
+
+
+def test_there_are_examples_of_every_mode() -> None:
+    assert len(EXAMPLES) >= 6
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_the_examples_are_right_by_schema_and_by_reader(path: Path) -> None:
+    jsonschema.Draft202012Validator(storyboard.json_schema()).validate(reading.read(path))
+    assert storyboard.load(path).shots
+
+
 JUNK = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
     lambda inner: (

@@ -103,6 +103,8 @@ def test_cancelled_run_ends_its_process(farm: Farm, nap: str, note: Path) -> Non
 
 def test_killed_worker_and_process_free_the_pool(farm: Farm, nap: str, note: Path) -> None:
     run, pid = begin_long_nap(farm, nap, note)
+    # One more that the worker has taken from the pool, but has not come to start.
+    taken = farm.start(nap, "PENDING", path=str(note))
     dead = farm.pid("worker-gpu")
     assert dead
     os.kill(dead, signal.SIGKILL)
@@ -110,7 +112,8 @@ def test_killed_worker_and_process_free_the_pool(farm: Farm, nap: str, note: Pat
     state = farm.wait(run)["state"]
     assert state["type"] == "CRASHED"
     assert str(pid) in state["message"]
-    # The pool takes one run at a time, so this one shows that the slot is free again.
+    # The pool takes one run at a time, so these show that the slot is free again.
+    assert farm.wait(taken)["state"]["type"] == "COMPLETED"
     assert farm.wait(farm.start(nap, path=str(note)))["state"]["type"] == "COMPLETED"
     assert farm.pid("worker-gpu") not in (None, dead)
 

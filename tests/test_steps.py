@@ -1,0 +1,295 @@
+"""The line as plain functions: on a real Postgres, a real store and a tiny model."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from db.leases import LostLease
+from db.states import DeliverableKind, SegmentState, ShotState, Verdict
+from dreamontage import media
+from dreamontage.faults import StoryboardError
+from dreamontage.scorer import DEFAULT_THRESHOLDS
+from flows import steps
+from flows.farm import Farm, open_farm
+from flows.settings import Settings
+from flows.submit import submit
+from storage import Torn
+
+STEPS = 6
+
+
+@pytest.fixture
+def settings(database_url: str, tmp_path: Path, tiny_ours: Path) -> Settings:
+    return Settings(
+        home=tmp_path / "home",
+        weights=tiny_ours,
+        database_url=database_url,
+        lease_seconds=1.5,
+        heartbeat_seconds=0.3,
+        checkpoint_every=2,
+    )
+
+
+@pytest.fixture
+def farm(settings: Settings) -> Iterator[Farm]:
+    with open_farm(settings) as farm:
+        for each in DEFAULT_THRESHOLDS:
+            farm.repository.add_threshold(**vars(each))
+        yield farm
+
+
+def shot_of(farm: Farm, storyboard_id: str) -> str:
+    (shot,) = farm.repository.shots(storyboard_id)
+    return shot.id
+
+
+def render(farm: Farm, storyboard_id: str, attempt: int = 0) -> int:
+    """All of a shot's segments; how many denoise steps that took."""
+    planned = steps.plan_take(farm, shot_of(farm, storyboard_id), attempt)
+    return sum(steps.render_segment(farm, each) for each in planned)
+
+
+def test_a_storyboard_becomes_a_film(farm, write_board, tmp_path):
+    (submitted,) = submit(farm, write_board())
+    shot_id = shot_of(farm, submitted.id)
+    planned = steps.plan_take(farm, shot_id, 0)
+    assert [each.index for each in planned] == [0, 1, 2]
+    told = []
+    for each in planned:
+        steps.render_segment(farm, each, progress=lambda *step: told.append(step))
+    assert told == [(step, STEPS) for step in range(1, STEPS + 1)] * 3
+
+    take_id = planned[0].take_id
+    address = steps.decode_take(farm, take_id)
+    mezzanine = farm.store.fetch(address, tmp_path / "take.mkv")
+    assert media.frame_count(mezzanine) == 33
+    judged = steps.gate_take(farm, take_id, takes_left=1)
+    assert judged.verdict is Verdict.RETAKE, "random weights pass no gate"
+    assert {score.name for score in farm.repository.scores(take_id)} >= {"keyframe_fidelity"}
+
+    assembled = steps.assemble(farm, submitted.id)
+    assert assembled.for_review
+    found = {each.kind: each for each in farm.repository.deliverables(submitted.id)}
+    film = farm.store.fetch(found[DeliverableKind.FILM].address, tmp_path / "film.mp4")
+    info = media.probe(film)
+    assert (info.frames, info.fps, info.width, info.height) == (33, 16, 80, 64)
+    record = json.loads(farm.store.get(found[DeliverableKind.RECORD].address))
+    assert record["model"]["revision"] == farm.revision
+    assert record["shots"][0]["segments"][0]["key"] == planned[0].key
+    assert record["shots"][0]["verdict"] == "retake"
+
+
+def test_finished_segments_are_never_rendered_again(farm, write_board):
+    """Neither on a retry, nor for a storyboard submitted twice, nor for a variant that shares
+    its beginning: denoise steps are counted."""
+    (first,) = submit(farm, write_board())
+    assert render(farm, first.id) == 3 * STEPS
+    assert render(farm, first.id) == 0
+    (again,) = submit(farm, write_board("same", title="Another title"))
+    assert render(farm, again.id) == 0
+
+    board = yaml.safe_load(write_board().read_text())
+    keyframes = board["shots"][0]["keyframes"]
+    keyframes[2]["image"] = "still3.png"
+    (other_end,) = submit(farm, write_board("end", shots=board["shots"]))
+    assert render(farm, other_end.id) == STEPS, "only the window that sees the new still"
+    (other_seed,) = submit(farm, write_board("seed", seed=6))
+    assert render(farm, other_seed.id) == 3 * STEPS
+    counted = {
+        slot.key: farm.repository.segment(slot.key).denoise_steps_run
+        for one in (first, again, other_end, other_seed)
+        for slot in farm.repository.take_segments(f"{shot_of(farm, one.id)}-t0")
+    }
+    assert list(counted.values()) == [STEPS] * 7
+
+
+def test_variants_share_what_they_have_in_common(farm, write_board, tmp_path):
+    matrix = tmp_path / "matrix.yaml"
+    matrix.write_text(
+        yaml.safe_dump(
+            {
+                "axes": {
+                    "market": {
+                        "uk": {"shots[0].keyframes[2].image": "still2.png"},
+                        "de": {"shots[0].keyframes[2].image": "still3.png"},
+                    }
+                }
+            },
+            sort_keys=False,
+        )
+    )
+    uk, de = submit(farm, write_board(), matrix=matrix)
+    assert (uk.variant, de.variant) == ("uk", "de")
+    assert render(farm, uk.id) == 3 * STEPS
+    assert render(farm, de.id) == STEPS
+
+
+_HOLD = """
+import sys
+from pathlib import Path
+from flows import steps
+from flows.farm import open_farm
+from flows.settings import Settings
+
+settings = Settings.model_validate_json(sys.argv[1])
+def stop_at(step, total):
+    if step == 5:
+        print("holding", flush=True)
+        sys.stdin.read()
+with open_farm(settings) as farm:
+    planned = steps.plan_take(farm, sys.argv[2], 0)[0]
+    steps.render_segment(farm, planned, progress=stop_at)
+"""
+
+
+def test_a_killed_holders_segment_is_taken_over_from_its_checkpoint(farm, settings, write_board):
+    (submitted,) = submit(farm, write_board())
+    shot_id = shot_of(farm, submitted.id)
+    planned = steps.plan_take(farm, shot_id, 0)[0]
+    holder = subprocess.Popen(
+        [sys.executable, "-c", _HOLD, settings.model_dump_json(), shot_id],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=Path(__file__).parents[1],
+    )
+    with holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "holding\n"
+        row = farm.repository.segment(planned.key)
+        assert row.state is SegmentState.RUNNING
+        assert row.lease_holder != farm.holder
+        assert row.checkpoint_step == 4
+        os.kill(holder.pid, signal.SIGKILL)
+        waited_for: list[str] = []
+        run = steps.render_segment(farm, planned, waiting=waited_for.append)
+        assert holder.stdin is not None
+    assert waited_for == [row.lease_holder], "the lease of the dead is waited out, not stolen"
+    assert run == 2, "step 5 is lost with its process, steps 1 to 4 are not"
+    taken_over = steps.latents_of(farm, planned.key)
+
+    (fresh,) = submit(farm, write_board())
+    row = farm.repository.segment(planned.key)
+    assert row.denoise_steps_run == 6
+    assert torch.equal(taken_over, uninterrupted(farm, fresh.id))
+
+
+def uninterrupted(farm: Farm, storyboard_id: str) -> torch.Tensor:
+    """The first segment's latents, straight through the pipeline, nothing stored between."""
+    from dreamontage.plan import Placed, plan_shot
+    from dreamontage.take import load_condition
+    from flows.model import load
+
+    board = steps.board_of(farm, storyboard_id)
+    shot = farm.repository.shot(shot_of(farm, storyboard_id))
+    pipe = load(farm.settings.weights, "cpu")
+    conditions, placed = [], []
+    with farm.scratch() as folder:
+        for row in farm.repository.conditions(shot.id):
+            each = Placed(index=row.index, kind=row.kind.value, frame=row.frame, frames=row.frames)
+            path = farm.store.fetch(row.rendition_address, folder / str(row.index))
+            placed.append(each)
+            conditions.append(load_condition(each, path))
+    plan = plan_shot(
+        frames=shot.frames,
+        fps=board.fps,
+        prompts=board.shots[0].prompts,
+        conditions=placed,
+        seed=shot.seed,
+        geometry=pipe.geometry,
+    )
+    states = pipe.denoise_segment(
+        plan.segments[0],
+        track=pipe.track(conditions, 64, 80),
+        previous_BCLHW=None,
+        height=64,
+        width=80,
+        sampler=pipe.sampler(),
+    )
+    return list(states)[-1].latents_BCLHW
+
+
+def test_a_failed_segment_says_why_and_is_free_at_once(farm, write_board):
+    (submitted,) = submit(farm, write_board())
+    planned = steps.plan_take(farm, shot_of(farm, submitted.id), 0)[0]
+    (rendition,) = farm.repository.conditions(shot_of(farm, submitted.id))[:1]
+    path = farm.settings.home / "store" / rendition.rendition_address
+    whole = path.read_bytes()
+    path.chmod(0o644)
+    path.write_bytes(whole[:-1])
+    with pytest.raises(Torn):
+        steps.render_segment(farm, planned)
+    row = farm.repository.segment(planned.key)
+    assert row.state is SegmentState.FAILED
+    assert "Torn" in row.error
+    path.write_bytes(whole)
+    assert steps.render_segment(farm, planned) == STEPS
+
+
+def test_a_worker_that_lost_its_lease_writes_nothing(farm, write_board):
+    (submitted,) = submit(farm, write_board())
+    planned = steps.plan_take(farm, shot_of(farm, submitted.id), 0)[0]
+
+    def robbed(step: int, total: int) -> None:
+        # As a worker that was stopped for longer than its lease finds things.
+        if step == 1:
+            with farm.repository._engine.begin() as connection:
+                connection.exec_driver_sql("UPDATE segments SET lease_token = lease_token + 1")
+
+    with pytest.raises(LostLease):
+        steps.render_segment(farm, planned, progress=robbed)
+    assert farm.repository.segment(planned.key).checkpoint_address is None
+
+
+def test_takes_follow_each_other(farm, write_board):
+    (submitted,) = submit(farm, write_board())
+    shot_id = shot_of(farm, submitted.id)
+    assert steps.next_attempt(farm, shot_id) == 0
+    render(farm, submitted.id)
+    assert steps.next_attempt(farm, shot_id) == 0, "a take that was begun is gone on with"
+    take_id = f"{shot_id}-t0"
+    steps.decode_take(farm, take_id)
+    assert steps.gate_take(farm, take_id, takes_left=1).verdict is Verdict.RETAKE
+    assert steps.next_attempt(farm, shot_id) == 1
+    seeds = {steps.plan_take(farm, shot_id, attempt)[0].key for attempt in (0, 1)}
+    assert len(seeds) == 2, "a retake has another seed, so other segments"
+    assert farm.repository.shot(shot_id).state is ShotState.RENDERING
+
+
+def test_faults_in_assets_are_told_together_and_nothing_is_stored(farm, write_board):
+    path = write_board()
+    (path.parent / "still1.png").write_bytes(b"rubbish")
+    board = yaml.safe_load(path.read_text())
+    board["shots"][0]["clips"] = [{"video": "still0.png", "frame": 20}]
+    path.write_text(yaml.safe_dump(board))
+    with pytest.raises(StoryboardError) as error:
+        submit(farm, path)
+    fields = [fault.field for fault in error.value.faults]
+    assert fields == ["shots[0].keyframes[1].image", "shots[0].clips[0].video"]
+    assert farm.repository.recent_storyboards(5) == []
+
+
+def test_the_same_storyboard_gives_the_same_film(settings, write_board, tmp_path, postgres):
+    """Determinism, through two farms that share nothing."""
+    films = []
+    for name in ("one", "two"):
+        url = postgres.createdb(name, template="migrated")
+        own = settings.model_copy(update={"home": tmp_path / name, "database_url": url})
+        with open_farm(own) as farm:
+            (submitted,) = submit(farm, write_board())
+            assert render(farm, submitted.id) == 3 * STEPS
+            address = steps.decode_take(farm, f"{shot_of(farm, submitted.id)}-t0")
+            films.append(list(media.read_frames(farm.store.fetch(address, tmp_path / name / "f"))))
+        postgres.dropdb(name)
+    assert np.array_equal(films[0], films[1])
