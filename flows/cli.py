@@ -173,3 +173,7 @@ def main() -> Any:
     except (ValueError, LookupError, NotUpError, StackError, OSError) as error:
         console.print(f"[red]error:[/] {escape(str(error))}", highlight=False)
     sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -203,8 +203,11 @@ class WarmWorker(BaseWorker[BaseJobConfiguration, BaseVariables, BaseWorkerResul
         self._idle.append(await Child.start(*self._modules))
 
     async def teardown(self, *exc_info: Any) -> None:
-        await super().teardown(*exc_info)
-        await asyncio.gather(*(child.stop() for child in self._idle))
+        try:
+            await super().teardown(*exc_info)
+        finally:
+            with anyio.CancelScope(shield=True):
+                await asyncio.gather(*(child.stop() for child in self._idle))
 
 
 async def serve(pool: str) -> None:

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from threading import Barrier
 
+import psycopg
 import pytest
 
 from db.leases import Lease, LostLease, SegmentSlot
@@ -270,10 +271,24 @@ def test_when_the_holder_is_killed_another_takes_over(farm: Repository, database
     assert farm.segment(KEY).denoise_steps_run == 12
 
 
-def test_takes_with_shared_keys_can_be_planned_at_once(repository: Repository) -> None:
-    keys = [f"{number:064d}" for number in range(40)]
-    forward = [slot(key, index) for index, key in enumerate(keys)]
-    backward = [slot(key, index) for index, key in enumerate(reversed(keys))]
-    with ThreadPoolExecutor(8) as pool:
-        list(pool.map(repository.ensure_segments, [forward, backward] * 10))
-    assert all(repository.segment(key).state is SegmentState.WAITING for key in keys)
+def test_takes_with_shared_keys_never_wait_for_each_other_in_a_ring(
+    repository: Repository, database_url: str
+) -> None:
+    """Whatever order a plan has, its keys go in smallest first, as everybody else's do."""
+    small, large = "0" * 64, "f" * 64
+    insert = "INSERT INTO segments (key, steps) VALUES (%s, 12)"
+    plain = database_url.replace("+psycopg", "")
+    with (
+        psycopg.connect(plain, autocommit=True) as watcher,
+        psycopg.connect(plain) as other,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        other.execute(insert, [small])
+        planning = pool.submit(repository.ensure_segments, [slot(large), slot(small)])
+        while watcher.execute("SELECT 1 FROM pg_locks WHERE NOT granted").fetchone() is None:
+            assert not planning.done()
+            time.sleep(0.02)
+        other.execute(insert, [large])
+        other.commit()
+        planning.result(timeout=30)
+    assert repository.segment(large).state is SegmentState.WAITING

@@ -2,23 +2,40 @@
 
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 
-from flows.processes import began, stop
+from flows.processes import Service, began, stop
 from flows.stack import worker, worker_environment
+from flows.worker import WarmWorker
 from tests.fixtures.farm import Farm, await_that
 
 pytestmark = pytest.mark.xdist_group("farm")
 
 NAPS = "tests/fixtures/naps.py"
+POOL = "naps"
 
 
 @pytest.fixture(scope="module")
-def nap(farm: Farm) -> str:
-    return farm.deploy(f"{NAPS}:nap", pool="gpu")
+def warm(farm: Farm) -> Iterator[Service]:
+    """A warm worker for a pool of its own, which takes one run at a time as `gpu` does.
+
+    The stack's supervisor does not look after it.
+    """
+    farm.post("/work_pools/", {"name": POOL, "type": WarmWorker.type, "concurrency_limit": 1})
+    service = worker(farm.settings, POOL, WarmWorker.type)
+    assert service
+    yield service
+    stop(service)
+
+
+@pytest.fixture
+def nap(farm: Farm, warm: Service) -> str:
+    if warm.pid() is None:
+        warm.start(worker_environment(farm.settings))
+    return farm.deploy(f"{NAPS}:nap", pool=POOL)
 
 
 @pytest.fixture
@@ -53,21 +70,22 @@ def test_runs_share_a_process(farm: Farm, nap: str, note: Path) -> None:
     assert len(set(pids(note))) == 1
 
 
+@pytest.mark.usefixtures("nap")
 def test_async_flow(farm: Farm, note: Path) -> None:
-    run = farm.wait(farm.start(farm.deploy(f"{NAPS}:drowse", pool="gpu"), path=str(note)))
+    run = farm.wait(farm.start(farm.deploy(f"{NAPS}:drowse", pool=POOL), path=str(note)))
     assert run["state"]["type"] == "COMPLETED", run["state"]
     assert pids(note)
 
 
 def test_flow_cannot_reach_the_pipes(farm: Farm, nap: str, note: Path) -> None:
-    chatter = farm.deploy(f"{NAPS}:chatter", pool="gpu")
+    chatter = farm.deploy(f"{NAPS}:chatter", pool=POOL)
     for deployment in (chatter, nap):
         run = farm.wait(farm.start(deployment, path=str(note)))
         assert run["state"]["type"] == "COMPLETED", run["state"]
 
 
 def test_failed_run_leaves_its_process_to_no_other(farm: Farm, nap: str, note: Path) -> None:
-    failed = farm.wait(farm.start(farm.deploy(f"{NAPS}:stumble", pool="gpu"), path=str(note)))
+    failed = farm.wait(farm.start(farm.deploy(f"{NAPS}:stumble", pool=POOL), path=str(note)))
     assert failed["state"]["type"] == "FAILED"
     assert "stumbled" in failed["state"]["message"]
     assert farm.wait(farm.start(nap, path=str(note)))["state"]["type"] == "COMPLETED"
@@ -101,7 +119,8 @@ def test_cancelled_run_ends_its_process(farm: Farm, nap: str, note: Path) -> Non
     assert farm.wait(farm.start(nap, path=str(note)))["state"]["type"] == "COMPLETED"
 
 
-def test_killed_worker_and_process_free_the_pool(farm: Farm, nap: str, note: Path) -> None:
+def test_killed_worker_and_process_free_the_pool(farm: Farm, note: Path) -> None:
+    nap = farm.deploy(f"{NAPS}:nap", pool="gpu")
     run, pid = begin_long_nap(farm, nap, note)
     # One more that the worker has taken from the pool, but has not come to start.
     taken = farm.start(nap, "PENDING", path=str(note))
@@ -118,12 +137,12 @@ def test_killed_worker_and_process_free_the_pool(farm: Farm, nap: str, note: Pat
     assert farm.pid("worker-gpu") not in (None, dead)
 
 
-def test_run_outlives_its_killed_worker(farm: Farm, nap: str, note: Path) -> None:
-    run = farm.start(nap, path=str(note), seconds=8)
+def test_run_outlives_its_killed_worker(farm: Farm, warm: Service, nap: str, note: Path) -> None:
+    run = farm.start(nap, path=str(note), seconds=4)
     await_that(lambda: farm.run(run)["infrastructure_pid"] and pids(note), "the run to begin")
-    worker = farm.pid("worker-gpu")
-    assert worker
-    os.kill(worker, signal.SIGKILL)
+    pid = warm.pid()
+    assert pid
+    os.kill(pid, signal.SIGKILL)
     assert farm.wait(run)["state"]["type"] == "COMPLETED"
     # With no worker to give it another order, the process ends too.
     await_that(lambda: began(pids(note)[0]) is None, "the orphan to end")
@@ -133,11 +152,9 @@ def test_stock_process_worker_serves_a_pool(farm: Farm, note: Path) -> None:
     farm.post("/work_pools/", {"name": "stock", "type": "process"})
     stock = worker(farm.settings, "stock", "process")
     assert stock
-    deployment = farm.deploy(f"{NAPS}:nap", pool="stock")
-    run = farm.start(deployment, path=str(note))
-    process = stock.start(worker_environment(farm.settings))
+    run = farm.start(farm.deploy(f"{NAPS}:nap", pool="stock"), path=str(note))
+    stock.start(worker_environment(farm.settings))
     try:
         assert farm.wait(run)["state"]["type"] == "COMPLETED"
-        assert psutil.pid_exists(process)
     finally:
         stop(stock)

@@ -1,0 +1,186 @@
+"""The whole farm: a storyboard through real flows, workers that die, and the nightly batch."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from db.states import SegmentState, StoryboardState
+from dreamontage import media
+from flows import farm as farm_module
+from flows.processes import python
+from flows.start import start_storyboard
+from flows.submit import submit
+from tests.fixtures.boards import WriteBoard, picture
+from tests.fixtures.farm import Farm, await_that
+
+pytestmark = pytest.mark.xdist_group("farm")
+
+
+@pytest.fixture
+def opened(farm: Farm) -> Iterator[farm_module.Farm]:
+    with farm_module.open_farm(farm.settings) as opened:
+        yield opened
+
+
+def short_board(write_board: WriteBoard, **overrides: Any) -> Path:
+    """Two shots of the shipped model, a second together."""
+    shots = [
+        {
+            "name": name,
+            "duration": {"frames": 9},
+            "prompts": "pan left",
+            "keyframes": [{"image": f"still{seed}.png", "frame": 0}],
+        }
+        for seed, name in enumerate(("first", "second"))
+    ]
+    return write_board(**{"shots": shots, "sampler": {"steps": 3}} | overrides)
+
+
+def task_runs(farm: Farm, flow_run: str) -> dict[str, dict[str, Any]]:
+    question = {"flow_runs": {"id": {"any_": [flow_run]}}, "sort": "EXPECTED_START_TIME_ASC"}
+    return {run["name"]: run for run in farm.post("/task_runs/filter", question)}
+
+
+def artifacts(farm: Farm, key: str) -> list[dict[str, Any]]:
+    return list(farm.post("/artifacts/filter", {"artifacts": {"key": {"like_": key}}}))
+
+
+def test_a_storyboard_through_the_farm(farm, opened, write_board, tmp_path):
+    (submitted,) = submit(opened, short_board(write_board))
+    run = start_storyboard(farm.settings, submitted.id)
+    ended = farm.wait(run)
+    assert ended["state"]["type"] == "COMPLETED", ended["state"]
+    assert ended["name"] == submitted.id
+
+    storyboard = opened.repository.storyboard(submitted.id)
+    assert storyboard.flow_run_id == run
+    assert storyboard.state in (StoryboardState.DONE, StoryboardState.REVIEW)
+    # What operators see: a run a shot, a task a segment, progress, scores and the sheet.
+    question = {"flow_runs": {"name": {"like_": f"{submitted.id}-s"}}}
+    shots = {each["name"]: each for each in farm.post("/flow_runs/filter", question)}
+    assert set(shots) == {f"{submitted.id}-s0", f"{submitted.id}-s1"}
+    for shot in shots.values():
+        assert "segment-0-of-1" in task_runs(farm, shot["id"])
+    assert artifacts(farm, f"sheet-{submitted.id}")[0]["type"] == "image"
+    assert artifacts(farm, f"sheet-{submitted.id}")[0]["data"].startswith("data:image/jpeg;base64,")
+    assert [each["data"] for each in artifacts(farm, f"{submitted.id}-s0-t0-0")] == [100.0]
+    assert artifacts(farm, f"gate-{submitted.id}-s0-t0")[0]["type"] == "table"
+
+    told = dreamontage(farm, "status", submitted.id)
+    assert f"{submitted.id} A walk: {storyboard.state}" in told
+    assert "segment 1 done 3/3" in told
+    out = tmp_path / "out"
+    names = [
+        Path(line) for line in dreamontage(farm, "fetch", submitted.id, "-o", str(out)).split()
+    ]
+    assert sorted(name.suffix for name in names) == [".json", ".mp4", ".png"]
+    film = next(name for name in names if name.suffix == ".mp4")
+    assert media.probe(film).frames == 18
+
+
+def dreamontage(farm: Farm, *arguments: str) -> str:
+    """The command line, in an environment that knows only where the farm is."""
+    done = subprocess.run(
+        python("-m", "flows.cli", *arguments),
+        env=farm.settings.environment(COLUMNS="200"),
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_a_killed_shot_is_retried_from_the_ui_and_goes_on(farm, opened, write_board):
+    steps = 40
+    shot = {"name": "long", "duration": {"frames": 33}, "prompts": "zoom in"}
+    (submitted,) = submit(
+        opened,
+        write_board(shots=[shot], sampler={"steps": steps}, seed=int.from_bytes(os.urandom(4))),
+    )
+    deployment = farm.get("/deployments/name/render-shot/render-shot")["id"]
+    run = farm.start(deployment, shot_id=f"{submitted.id}-s0")
+
+    def begun() -> Any:
+        take = opened.repository.progress(submitted.id).shots[0].take
+        row = take.segments[0].segment if take and take.segments else None
+        return row if row is not None and row.checkpoint_step >= 8 else None
+
+    row = await_that(begun, "two checkpoints")
+    process = int(farm.run(run)["infrastructure_pid"])
+    assert process in farm.pids_of_runs("gpu")
+    os.kill(process, signal.SIGKILL)
+    assert farm.wait(run)["state"]["type"] == "CRASHED"
+    stored = opened.repository.segment(row.key)
+    assert stored.state is SegmentState.RUNNING, "the dead holder's lease runs on for a while"
+
+    farm.set_state(run, type="SCHEDULED", name="AwaitingRetry")  # the UI's Retry
+    ended = farm.wait(run, frozenset({"COMPLETED", "FAILED"}))
+    assert ended["state"]["type"] == "COMPLETED", ended["state"]
+    finished = opened.repository.segment(row.key)
+    assert finished.state is SegmentState.DONE
+    assert finished.denoise_steps_run == steps
+    message = f"{steps - stored.checkpoint_step} of {steps} denoise steps run"
+    told = [each["state"]["message"] for each in task_runs(farm, run).values()]
+    assert message in told, told
+
+
+def test_a_shot_without_its_model_fails_and_says_so(farm, opened, write_board):
+    """A fault in flight reaches the storyboard's row, by name, and finished work stays."""
+    (submitted,) = submit(opened, short_board(write_board, title="Faulty"))
+    condition = opened.repository.conditions(f"{submitted.id}-s1")[0]
+    other = picture(Path(write_board()).parent / "other.png", 77)
+    address = opened.store.put("renditions", other, ".png")
+    opened.repository.add_condition(
+        f"{submitted.id}-s1",
+        0,
+        kind=condition.kind,
+        frame=0,
+        frames=1,
+        asset=condition.asset,
+        rendition_address=address.replace("renditions/", "nowhere/"),
+        rendition_spec=condition.rendition_spec,
+    )
+    run = start_storyboard(farm.settings, submitted.id)
+    assert farm.wait(run)["state"]["type"] == "FAILED"
+    storyboard = opened.repository.storyboard(submitted.id)
+    assert storyboard.state is StoryboardState.FAILED
+    assert storyboard.error is not None
+    assert "second" in storyboard.error
+    assert "nowhere/" in storyboard.error
+    # Mended, and retried in the UI: only the second shot is rendered.
+    opened.repository.add_condition(
+        f"{submitted.id}-s1",
+        0,
+        kind=condition.kind,
+        frame=0,
+        frames=1,
+        asset=condition.asset,
+        rendition_address=condition.rendition_address,
+        rendition_spec=condition.rendition_spec,
+    )
+    farm.set_state(run, type="SCHEDULED", name="AwaitingRetry")
+    ended = farm.wait(run, frozenset({"COMPLETED"}))
+    assert ended["run_count"] == 2
+
+
+def test_the_night_renders_what_is_due(farm, opened, write_board):
+    (due,) = submit(
+        opened, short_board(write_board, title="Due"), due_at=datetime(2020, 1, 1, tzinfo=UTC)
+    )
+    (later,) = submit(
+        opened, short_board(write_board, title="Later"), due_at=datetime(2100, 1, 1, tzinfo=UTC)
+    )
+    deployment = farm.get("/deployments/name/nightly/nightly")["id"]
+    ended = farm.wait(farm.start(deployment))
+    assert ended["state"]["type"] == "COMPLETED", ended["state"]
+    assert opened.repository.deliverables(due.id)
+    assert opened.repository.storyboard(later.id).state is StoryboardState.SUBMITTED
+    assert due.id in artifacts(farm, "nightly")[0]["data"]
