@@ -2,8 +2,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
-# One thread to a process: torch's own pool is slower than that on busy cores.
-export OMP_NUM_THREADS ?= 2
+# Threads that spin while they wait make torch several times slower on cores that others use too.
+export OMP_WAIT_POLICY ?= PASSIVE
 EXAMPLES = last-frame style-change scale-change clip-to-clip extension mixed
 .PHONY: install demo test test-all lint bench clean
 

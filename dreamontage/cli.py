@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from dreamontage import assets, report, storyboard, timeline, variants
 from dreamontage.faults import Fault, StoryboardError
@@ -108,6 +109,55 @@ def plan(
         typer.echo(json.dumps(planned, indent=2))
     else:
         report.show(planned, Console())
+
+
+@app.command()
+def render(
+    file: File,
+    out: Annotated[Path, typer.Option("-o", "--out", help="Where the film goes.")] = Path("out"),
+    weights: Weights = None,
+    device: Annotated[str, typer.Option(help="Where the model runs: cpu, cuda, cuda:1.")] = "cpu",
+) -> None:
+    """Render a storyboard in this process, without a server."""
+    try:
+        board, _ = assets.examine(file)
+        with _bar() as bar:
+            task = bar.add_task("loading the model", total=None)
+            # Seconds to import, and only this command needs it.
+            from dreamontage import DreaMontagePipeline, local
+
+            pipe = DreaMontagePipeline.from_pretrained(weights or nano_folder()).to(device)
+            made, judgements = local.render(
+                board,
+                file.parent,
+                out,
+                pipe,
+                name=file.stem,
+                progress=lambda what, done, total: bar.update(
+                    task, description=what, completed=done, total=total
+                ),
+            )
+    except StoryboardError as error:
+        raise fail(error) from None
+    except ValueError as error:
+        raise fail(StoryboardError([Fault(field="", message=str(error))])) from None
+    for index, judgement in enumerate(judgements):
+        reasons = f": {'; '.join(judgement.reasons)}" if judgement.reasons else ""
+        typer.echo(f"{board.shot_name(index)}, gate: {judgement.verdict}{reasons}")
+    for path in (made.film, made.sheet, made.record):
+        typer.echo(path)
+
+
+def _bar() -> Progress:
+    """Steps of the segment at hand; nothing but a line of each segment without a terminal."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=Console(stderr=True),
+        transient=True,
+    )
 
 
 @app.command()

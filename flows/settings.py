@@ -20,6 +20,10 @@ from storage import FolderStore, S3Store, Store
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 
+# Threads that spin while they wait make torch several times slower on cores that others use too.
+_OF_EVERY_CHILD = {"OMP_WAIT_POLICY": "PASSIVE"}
+
+
 class NotUpError(RuntimeError):
     """A part of the studio is asked for that nobody started and no setting names."""
 
@@ -143,7 +147,7 @@ class Settings(BaseSettings):
             for name, value in os.environ.items()
             if not (ours and name.startswith("PREFECT_"))
         }
-        return inherited | self._as_variables() | extra
+        return _OF_EVERY_CHILD | inherited | self._as_variables() | extra
 
     def _as_variables(self) -> dict[str, str]:
         variables = {}

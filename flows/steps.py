@@ -248,6 +248,7 @@ def _denoise(farm: Farm, planned: PlannedSegment, lease: Lease, progress: Progre
         state=state,
     )
     saved = run = 0
+    superseded = lease.checkpoint_address
     for state in states:
         run += 1
         progress(state.step, state.total)
@@ -255,10 +256,15 @@ def _denoise(farm: Farm, planned: PlannedSegment, lease: Lease, progress: Progre
             address = farm.store.put("checkpoints", state_to_bytes(state), ".safetensors")
             farm.repository.save_checkpoint(lease, address, state.step, steps_run=run - saved)
             saved = run
+            if superseded is not None:
+                farm.store.delete(superseded)
+            superseded = address
     assert state is not None, "a checkpoint is never of the last step"
     latents = state.latents_BCLHW.float().cpu().contiguous()
     address = farm.store.put("latents", save({"latents": latents}), ".safetensors")
     farm.repository.finish_segment(lease, address, steps_run=run - saved)
+    if superseded is not None:
+        farm.store.delete(superseded)
     return run
 
 

@@ -90,6 +90,28 @@ def test_a_storyboard_becomes_a_film(farm, write_board, tmp_path):
     assert record["shots"][0]["verdict"] == "retake"
 
 
+def test_the_same_on_s3(settings, ministack_server, write_board, tmp_path):
+    """Assets, latents, takes and deliverables in a bucket instead of a folder."""
+    on_s3 = settings.model_copy(
+        update={
+            "s3_endpoint": ministack_server.endpoint,
+            "s3_access_key": ministack_server.access_key,
+            "s3_secret_key": ministack_server.secret_key,
+            "s3_secure": False,
+            "s3_bucket": "films",
+        }
+    )
+    with open_farm(on_s3) as farm:
+        (submitted,) = submit(farm, write_board())
+        assert render(farm, submitted.id) == 3 * STEPS
+        steps.decode_take(farm, f"{shot_of(farm, submitted.id)}-t0")
+        steps.assemble(farm, submitted.id)
+        kinds = {stat.address.split("/")[0] for stat in farm.store.list()}
+        # No checkpoints: each goes when the next one, or the finished latents, are in the rows.
+        assert kinds == {"assets", "renditions", "latents", "takes", "deliverables"}
+    assert not (on_s3.home / "store").exists()
+
+
 def test_finished_segments_are_never_rendered_again(farm, write_board):
     """Neither on a retry, nor for a storyboard submitted twice, nor for a variant that shares
     its beginning: denoise steps are counted."""
