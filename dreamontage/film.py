@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import platform
+import re
+import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -73,6 +75,12 @@ def deliver(
     }
     path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
     return Deliverables(film=film, sheet=sheet, record=path)
+
+
+def slug(title: str) -> str:
+    """A title as part of a file's name: at most 40 of a-z, 0-9 and dashes; may be empty."""
+    plain = unicodedata.normalize("NFKD", title).encode("ascii", "ignore").decode().lower()
+    return re.sub(r"[^a-z0-9]+", "-", plain)[:40].strip("-")
 
 
 def _marks(shots: Sequence[ShotFilm], fps: Fraction) -> Iterator[media.Mark]:

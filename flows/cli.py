@@ -12,6 +12,7 @@ import typer
 from rich import print as rprint
 from rich.console import Console
 from rich.markup import escape
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from db.progress import StoryboardProgress
 from db.states import StoryboardState
@@ -40,9 +41,11 @@ console = Console(stderr=True)
 
 @contextmanager
 def step(name: str) -> Iterator[None]:
-    """A spinner with the step's name for as long as it takes, then how long it took."""
+    """A spinner with the step's name and its seconds so far, then how long it took."""
     start = monotonic()
-    with console.status(name):
+    columns = SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn()
+    with Progress(*columns, console=console, transient=True) as progress:
+        progress.add_task(name, total=None)
         yield
     console.print(f"[green]✓[/] {name} [dim]{monotonic() - start:.1f} s[/]")
 
@@ -90,14 +93,8 @@ def submit(
     with open_farm() as farm:
         ids = []
         for file in files:
-            with console.status(f"taking in {file.name}") as spinner:
-                found = submit_storyboard(
-                    farm,
-                    file,
-                    matrix=matrix,
-                    due_at=due_at,
-                    progress=lambda asset, spinner=spinner: spinner.update(f"taking in {asset}"),
-                )
+            with console.status(f"taking in {file.name}"):
+                found = submit_storyboard(farm, file, matrix=matrix, due_at=due_at)
             for each in found:
                 ids.append(each.id)
                 variant = f" ({each.variant})" if each.variant else ""

@@ -104,7 +104,9 @@ def render_shot(shot_id: str) -> str:
         while True:
             planned = plan_take(shot_id, attempt)
             for each in planned:
-                segment.with_options(task_run_name=f"segment-{each.index}-of-{len(planned)}")(each)
+                segment.with_options(task_run_name=f"segment-{each.index + 1}-of-{len(planned)}")(
+                    each
+                )
             decode(planned[0].take_id)
             verdict = gate(planned[0].take_id, most - attempt - 1)
             if verdict is not Verdict.RETAKE:

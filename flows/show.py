@@ -9,7 +9,7 @@ from uuid import UUID
 
 from PIL import Image
 from prefect.artifacts import (
-    create_image_artifact,
+    create_markdown_artifact,
     create_progress_artifact,
     create_table_artifact,
     update_progress_artifact,
@@ -74,8 +74,9 @@ def sheet(storyboard_id: str, title: str, png: bytes) -> None:
     image.thumbnail((_WIDEST, 10 * _WIDEST))
     data = io.BytesIO()
     image.save(data, "JPEG", quality=85)
-    create_image_artifact(
-        image_url="data:image/jpeg;base64," + base64.b64encode(data.getvalue()).decode(),
+    # Markdown, not an image artifact: the UI writes that one's URL out in full beside it.
+    create_markdown_artifact(
+        f"![{title}](data:image/jpeg;base64,{base64.b64encode(data.getvalue()).decode()})",
         key=f"sheet-{storyboard_id}".lower(),
         description=title,
     )

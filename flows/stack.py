@@ -7,31 +7,42 @@ pool, and the supervisor that starts the latter two again when they die.
 
 import fcntl
 import hashlib
-import json
-import os
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict
 from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
+from sqlalchemy.exc import OperationalError
 
 from db import migrate
-from db.embedded import EmbeddedPostgres
 from db.repository import Repository
 from dreamontage.scorer import DEFAULT_THRESHOLDS
 from flows.processes import Service, python, stop
+from flows.services import (
+    POOL_TYPES,
+    POOLS,
+    client,
+    healthy,
+    memory,
+    postgres,
+    remember,
+    server,
+    server_environment,
+    supervisor,
+    ui_address,
+    worker_environment,
+    workers,
+)
 from flows.settings import REPOSITORY, Settings
 
-POOLS: Mapping[str, int] = {"cpu": 2, "gpu": 1}  # how many runs each takes at once
 DEPLOYMENTS = ("render-storyboard", "render-shot", "nightly")
 PREFECT_YAML = REPOSITORY / "prefect.yaml"
 
-_TYPE_OF_WORKER = {"warm": "dreamontage-warm", "process": "process"}
 _START_SECONDS = 240.0  # for one step; on an idle machine each takes a twentieth of it
 
 Report = Callable[[str], AbstractContextManager[Any]]
@@ -53,23 +64,20 @@ def up(settings: Settings, report: Report = _silent) -> str:
     settings.home.mkdir(parents=True, exist_ok=True)
     with _alone(settings, report):
         with report("Postgres"):
-            database = settings.database_url or _postgres(settings).start()
-            migrate.upgrade(database)
-            with Repository.open(database) as repository:
-                for threshold in DEFAULT_THRESHOLDS:
-                    repository.add_threshold(**asdict(threshold))
-            _remember(settings, database_url=database)
+            _start_database(settings)
         if settings.prefect_api_url is None:
             with report("Prefect server"):
                 _start_server(settings)
         with client(settings) as api:
+            if not healthy(api):
+                raise StackError(f"no Prefect server answers at {settings.prefect()}")
             with report("Work pools"):
                 for name in POOLS:
                     _make_pool(settings, api, name)
             # The workers take their seconds to start while the deployments are registered.
-            supervisor = _supervisor(settings)
-            if supervisor.pid() is None:
-                supervisor.start(settings.environment())
+            watcher = supervisor(settings)
+            if watcher.pid() is None:
+                watcher.start(settings.environment())
             with report("Deployments"):
                 _deploy(settings, api)
             with report("Workers"):
@@ -88,122 +96,41 @@ def down(settings: Settings, report: Report = _silent) -> None:
             stop(server(settings))
         if settings.database_url is None:
             with report("Postgres"):
-                _postgres(settings).stop()
-
-
-def ui_address(settings: Settings) -> str:
-    return settings.prefect().removesuffix("/api")
-
-
-def client(settings: Settings) -> httpx.Client:
-    """Prefect's API, for questions too small to be worth importing Prefect for."""
-    headers = {}
-    if settings.prefect_api_key:
-        headers["Authorization"] = f"Bearer {settings.prefect_api_key}"
-    auth = tuple((settings.prefect_api_auth_string or "").split(":", 1))
-    return httpx.Client(
-        base_url=settings.prefect(),
-        headers=headers,
-        auth=(auth[0], auth[1]) if len(auth) == 2 else None,
-        timeout=30.0,
-        trust_env=settings.prefect_api_url is not None,  # no proxy between us and ourselves
-    )
-
-
-def healthy(api: httpx.Client) -> bool:
-    """Whether the server answers."""
-    try:
-        return api.get("/health", timeout=5.0).is_success
-    except httpx.TransportError:
-        return False
-
-
-# The services.
-
-
-def server(settings: Settings) -> Service:
-    """Prefect's server, on the port that `up` chose for it."""
-    port = urlsplit(_memory(settings).get("prefect_api_url", "")).port or 0
-    argv = python("-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port))
-    return Service(name="server", argv=argv, home=settings.home)
-
-
-def server_environment(settings: Settings) -> dict[str, str]:
-    """Prefect's server of ours: private, silent towards the internet, its leases kept on disk."""
-    return settings.environment(
-        PREFECT_HOME=str(settings.home / "prefect"),
-        PREFECT_API_URL=settings.prefect(),
-        PREFECT_API_DATABASE_CONNECTION_URL=_memory(settings)["prefect_database_url"],
-        PREFECT_SERVER_ANALYTICS_ENABLED="false",
-        PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT="false",
-        PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE=(
-            "prefect.server.concurrency.lease_storage.filesystem"
-        ),
-        DO_NOT_TRACK="1",
-    )
-
-
-def worker(settings: Settings, pool: str, kind: str) -> Service | None:
-    """The worker that serves a pool of this type from here; None if that is done elsewhere."""
-    if kind == _TYPE_OF_WORKER["warm"]:
-        argv = python("-m", "flows.worker", pool)
-    elif kind == _TYPE_OF_WORKER["process"]:
-        name = f"{pool}-{socket.gethostname()}"
-        start = ("worker", "start", "--pool", pool, "--type", kind, "--name", name)
-        argv = python("-m", "prefect", *start)
-    else:
-        return None
-    return Service(name=f"worker-{pool}", argv=argv, home=settings.home)
-
-
-def worker_environment(settings: Settings) -> dict[str, str]:
-    return settings.environment(
-        PREFECT_HOME=str(settings.home / "prefect"),
-        PREFECT_API_URL=settings.prefect(),
-        PREFECT_WORKER_QUERY_SECONDS="1",
-        PREFECT_WORKER_HEARTBEAT_SECONDS="10",
-        DO_NOT_TRACK="1",
-    )
-
-
-def workers(settings: Settings, api: httpx.Client) -> dict[str, Service]:
-    """The workers that run here, by pool: one for each of a type that this machine can serve."""
-    found = {}
-    for pool in POOLS:
-        kind = api.get(f"/work_pools/{pool}").raise_for_status().json()["type"]
-        service = worker(settings, pool, kind)
-        if service:
-            found[pool] = service
-    return found
-
-
-def _postgres(settings: Settings) -> EmbeddedPostgres:
-    return EmbeddedPostgres(settings.home / "postgres")
-
-
-def _supervisor(settings: Settings) -> Service:
-    return Service(name="supervisor", argv=python("-m", "flows.supervisor"), home=settings.home)
+                postgres(settings).stop()
 
 
 def _stop_workers(settings: Settings) -> None:
     # What it watches over is ended after it, or it would start that again.
-    stop(_supervisor(settings), with_children=False)
+    stop(supervisor(settings), with_children=False)
     # A worker's record is found by its pool, whatever command it was started with.
     stop(*(Service(name=f"worker-{pool}", argv=(), home=settings.home) for pool in POOLS))
 
 
-# The steps of `up`.
+def _start_database(settings: Settings) -> None:
+    """Have a Postgres with our tables, and in them what the gate starts out with."""
+    try:
+        database = settings.database_url or postgres(settings).start()
+        migrate.upgrade(database)
+    except (RuntimeError, OperationalError) as fault:
+        raise StackError(f"Postgres: {fault}") from fault
+    with Repository.open(database) as repository:
+        for threshold in DEFAULT_THRESHOLDS:
+            repository.add_threshold(**asdict(threshold))
+    remember(settings, database_url=database)
 
 
 def _start_server(settings: Settings) -> None:
     """Start Prefect's server unless it runs, and wait until it answers."""
     if server(settings).pid() is None:
-        _remember(settings, prefect_database_url=_prefect_database(settings))
+        # It might be about to start one too; it is back by the end of `up`.
+        stop(supervisor(settings), with_children=False)
+    if server(settings).pid() is None:
+        remember(settings, prefect_database_url=_prefect_database(settings))
         for _ in range(3):
-            port = urlsplit(_memory(settings).get("prefect_api_url", "")).port
+            port = urlsplit(memory(settings).get("prefect_api_url", "")).port
             if port is None or not _free(port):
                 _stop_workers(settings)  # they know the old address
-                _remember(settings, prefect_api_url=f"http://127.0.0.1:{_free_port()}/api")
+                remember(settings, prefect_api_url=f"http://127.0.0.1:{_free_port()}/api")
             server(settings).start(server_environment(settings))
             if _answers(settings):
                 return
@@ -234,23 +161,23 @@ def _prefect_database(settings: Settings) -> str:
     databases on.
     """
     if settings.database_url is None:
-        postgres = _postgres(settings)
-        if postgres.has_trgm:
-            postgres.createdb("prefect")
-            return postgres.url("prefect", driver="asyncpg")
+        cluster = postgres(settings)
+        if cluster.has_trgm:
+            cluster.createdb("prefect")
+            return cluster.url("prefect", driver="asyncpg")
     return f"sqlite+aiosqlite:///{settings.home / 'prefect' / 'prefect.db'}"
 
 
 def _make_pool(settings: Settings, api: httpx.Client, name: str) -> None:
     """Make the pool, or on our own server turn it into the type that the settings ask for."""
-    kind = _TYPE_OF_WORKER[settings.worker]
+    kind = POOL_TYPES[settings.worker]
     found = api.get(f"/work_pools/{name}")
     if found.is_success:
         if settings.prefect_api_url is not None or found.json()["type"] == kind:
             return
         _stop_workers(settings)
         api.delete(f"/work_pools/{name}").raise_for_status()
-        _remember(settings, deployed="")  # the deployments have lost their pool
+        remember(settings, deployed="")  # the deployments have lost their pool
     pool = {"name": name, "type": kind, "concurrency_limit": POOLS[name]}
     made = api.post("/work_pools/", json=pool)
     if made.status_code != httpx.codes.CONFLICT:
@@ -264,7 +191,7 @@ def _deploy(settings: Settings, api: httpx.Client) -> None:
     digest = hashlib.sha256(content + settings.prefect().encode()).hexdigest()
     question = {"deployments": {"name": {"any_": DEPLOYMENTS}}}
     known = api.post("/deployments/filter", json=question).raise_for_status().json()
-    if len(known) == len(DEPLOYMENTS) and _memory(settings).get("deployed") == digest:
+    if len(known) == len(DEPLOYMENTS) and memory(settings).get("deployed") == digest:
         return
     result = subprocess.run(
         python("-m", "prefect", "--no-prompt", "deploy", "--all"),
@@ -276,17 +203,16 @@ def _deploy(settings: Settings, api: httpx.Client) -> None:
     )
     if result.returncode:
         raise StackError(f"prefect deploy --all failed:\n{result.stdout}{result.stderr}")
-    _remember(settings, deployed=digest)
+    remember(settings, deployed=digest)
 
 
 def _await_workers(settings: Settings, api: httpx.Client) -> None:
-    supervisor = _supervisor(settings)
+    watcher = supervisor(settings)
     deadline = time.monotonic() + _START_SECONDS
     for pool, service in workers(settings, api).items():
         while not (service.pid() and _online(api, pool)):
-            if supervisor.pid() is None or time.monotonic() > deadline:
-                culprit = service if supervisor.pid() else supervisor
-                raise StackError(_silence(culprit))
+            if watcher.pid() is None or time.monotonic() > deadline:
+                raise StackError(_silence(service if watcher.pid() else watcher))
             time.sleep(0.2)
 
 
@@ -317,24 +243,6 @@ def _free(port: int) -> bool:
         except OSError:
             return False
         return True
-
-
-# What `up` leaves for the commands and processes that come after it.
-
-
-def _memory(settings: Settings) -> dict[str, str]:
-    try:
-        return dict(json.loads(settings.stack_file.read_text()))
-    except FileNotFoundError:
-        return {}
-
-
-def _remember(settings: Settings, **facts: str) -> None:
-    fresh = settings.stack_file.with_suffix(".new")
-    # Addresses may hold secrets.
-    with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-        json.dump(_memory(settings) | facts, file, indent=2)
-    fresh.replace(settings.stack_file)
 
 
 @contextmanager

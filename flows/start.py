@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import httpx
 
+from flows.services import client
 from flows.settings import Settings
-from flows.stack import client
 
 
 def start_storyboard(settings: Settings, storyboard_id: str) -> str:

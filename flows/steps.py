@@ -19,7 +19,7 @@ from db.models import Shot, Take
 from db.states import DeliverableKind, SegmentState, ShotState, Verdict
 from db.takes import ScoreRow
 from dreamontage import keys, scorer
-from dreamontage.film import ShotFilm, deliver
+from dreamontage.film import ShotFilm, deliver, slug
 from dreamontage.intake import condition_label
 from dreamontage.plan import Placed, ShotPlan, plan_shot
 from dreamontage.seeds import take_seed
@@ -399,9 +399,7 @@ def assemble(farm: Farm, storyboard_id: str) -> Assembled:
                     conditions=context.placed,
                 )
             )
-        name = (
-            storyboard_id if storyboard.variant is None else f"{storyboard_id}-{storyboard.variant}"
-        )
+        name = "-".join(filter(None, (slug(board.title), storyboard.variant, storyboard_id)))
         made = deliver(
             board,
             shots,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -39,7 +39,6 @@ def submit(
     *,
     matrix: Path | None = None,
     due_at: datetime | None = None,
-    progress: Callable[[str], None] = lambda what: None,
 ) -> list[Submitted]:
     """Check, take in and store a storyboard; with a ``matrix``, each of its variants instead.
 
@@ -47,7 +46,6 @@ def submit(
 
     Args:
         due_at: when the nightly flow may render it; None for one that is started now.
-        progress: told what is being taken in.
 
     Raises:
         StoryboardError: with all faults of the file, its variants and their assets.
@@ -63,7 +61,7 @@ def submit(
             own = folder / str(index)
             own.mkdir()
             try:
-                renditions = take_in(one.board, path.parent, own, progress=progress)
+                renditions = take_in(one.board, path.parent, own)
                 taken_in.append((one, renditions))
             except StoryboardError as error:
                 faults += (fault.under(prefix) for fault in error.faults)

@@ -18,7 +18,7 @@ from typing import Any
 
 import httpx
 
-from flows import stack
+from flows import services
 from flows.processes import Service, began
 from flows.settings import Settings, read_settings
 
@@ -55,20 +55,22 @@ class Watch:
 def supervise(settings: Settings, stopping: threading.Event) -> None:
     """Look after the services until `stopping` is set."""
     ours = settings.prefect_api_url is None
-    server = Watch(stack.server(settings), stack.server_environment(settings)) if ours else None
+    server = (
+        Watch(services.server(settings), services.server_environment(settings)) if ours else None
+    )
     workers: dict[str, Watch] = {}
-    with stack.client(settings) as api:
+    with services.client(settings) as api:
         for look in itertools.count():
             if stopping.wait(_TICK):
                 return
             if server:
                 server.look()
             # A worker that finds no server ends; without one there is also nothing to free.
-            if not stack.healthy(api):
+            if not services.healthy(api):
                 continue
             workers = workers or {
-                pool: Watch(service, stack.worker_environment(settings))
-                for pool, service in stack.workers(settings, api).items()
+                pool: Watch(service, services.worker_environment(settings))
+                for pool, service in services.workers(settings, api).items()
             }
             if ours and look % _RUNS_EVERY == 0:
                 free_dead_runs(api)
@@ -82,7 +84,7 @@ def free_dead_runs(api: httpx.Client) -> None:
     Prefect would leave a run as Running for ever, with its pool's slot, when a worker is killed
     together with the run's process. Only for the stack's own server, whose workers are all here.
     """
-    for run in _unfinished(api, stack.POOLS):
+    for run in _unfinished(api, services.POOLS):
         kind = run["state"]["type"]
         since = datetime.fromisoformat(run["state"]["timestamp"])
         identifier = run["infrastructure_pid"]

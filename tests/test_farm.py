@@ -68,9 +68,10 @@ def test_a_storyboard_through_the_farm(farm, opened, write_board, tmp_path):
     shots = {each["name"]: each for each in farm.post("/flow_runs/filter", question)}
     assert set(shots) == {f"{submitted.id}-s0", f"{submitted.id}-s1"}
     for shot in shots.values():
-        assert "segment-0-of-1" in task_runs(farm, shot["id"])
-    assert artifacts(farm, f"sheet-{submitted.id}")[0]["type"] == "image"
-    assert artifacts(farm, f"sheet-{submitted.id}")[0]["data"].startswith("data:image/jpeg;base64,")
+        assert "segment-1-of-1" in task_runs(farm, shot["id"])
+    assert artifacts(farm, f"sheet-{submitted.id}")[0]["data"].startswith(
+        "![A walk](data:image/jpeg;base64,"
+    )
     assert [each["data"] for each in artifacts(farm, f"{submitted.id}-s0-t0-0")] == [100.0]
     assert artifacts(farm, f"gate-{submitted.id}-s0-t0")[0]["type"] == "table"
 

@@ -12,8 +12,9 @@ import yaml
 from PIL import Image
 
 from flows.processes import python
+from flows.services import POOLS, ui_address, worker_environment
 from flows.settings import REPOSITORY
-from flows.stack import DEPLOYMENTS, POOLS, PREFECT_YAML, ui_address, worker_environment
+from flows.stack import DEPLOYMENTS, PREFECT_YAML
 from tests.fixtures.farm import Farm, await_that
 
 pytestmark = pytest.mark.xdist_group("farm")

@@ -14,7 +14,7 @@ import pytest
 
 from db.repository import Repository
 from dreamontage.scorer import DEFAULT_THRESHOLDS
-from flows import stack
+from flows import services, stack
 from flows.processes import Service, began, python, stop
 from flows.settings import NotUpError, Settings
 from tests.fixtures.farm import Farm, await_that, end
@@ -60,14 +60,14 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
 def broken(settings: Settings) -> Iterator[Farm]:
     """That stack, running."""
     stack.up(settings)
-    with stack.client(settings) as api:
+    with services.client(settings) as api:
         yield Farm(settings=settings, api=api)
 
 
 def test_up_again_changes_nothing(farm: Farm) -> None:
     before = {name: farm.pid(name) for name in NAMES}
     assert all(before.values())
-    assert stack.up(farm.settings) == stack.ui_address(farm.settings)
+    assert stack.up(farm.settings) == services.ui_address(farm.settings)
     assert {name: farm.pid(name) for name in NAMES} == before
 
 
@@ -90,7 +90,7 @@ def test_two_ups_at_once_make_one_stack(settings: Settings) -> None:
     told = [up.communicate() for up in ups]
     assert [up.returncode for up in ups] == [0, 0], told
     assert told[0][0] == told[1][0]
-    assert stack.ui_address(settings) in told[0][0]
+    assert services.ui_address(settings) in told[0][0]
     starts = [
         process
         for process in psutil.process_iter(["cmdline"])
@@ -105,7 +105,7 @@ def test_killed_server_comes_back(broken: Farm) -> None:
     assert dead
     os.kill(dead, signal.SIGKILL)
     await_that(lambda: broken.pid("server") not in (None, dead), "another server")
-    await_that(lambda: stack.healthy(broken.api), "the server to answer")
+    await_that(lambda: services.healthy(broken.api), "the server to answer")
     workers = {name: broken.pid(name) for name in ("worker-cpu", "worker-gpu")}
     assert stack.up(broken.settings) == broken.api_url.removesuffix("/api")
     assert {name: broken.pid(name) for name in workers} == workers
@@ -120,7 +120,7 @@ def test_up_mends_a_half_dead_stack(broken: Farm) -> None:
     stack.up(broken.settings)
     assert all(broken.pid(name) for name in NAMES)
     assert broken.api_url == address
-    assert stack.healthy(broken.api)
+    assert services.healthy(broken.api)
 
 
 def test_down_leaves_no_process_and_up_goes_on(broken: Farm, tmp_path: Path) -> None:
@@ -142,7 +142,7 @@ def test_down_leaves_no_process_and_up_goes_on(broken: Farm, tmp_path: Path) -> 
     with socket.create_server(("127.0.0.1", port or 0)):
         stack.up(settings)
     assert urlsplit(settings.prefect()).port != port
-    with stack.client(settings) as api:
+    with services.client(settings) as api:
         again = Farm(settings=settings, api=api)
         assert again.run(run)["state"]["type"] == "CRASHED"
         quick = again.wait(again.start(nap, path=str(note)))
@@ -157,6 +157,14 @@ def test_nothing_runs_before_the_first_up(tmp_path: Path) -> None:
         settings.prefect()
     with pytest.raises(NotUpError, match="DATABASE_URL"):
         settings.database()
+
+
+def test_servers_of_your_own_that_do_not_answer_are_named(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    database = Settings(home=tmp_path, database_url=f"postgresql://127.0.0.1:{port}/film")
+    with pytest.raises(stack.StackError, match=f"Postgres: .*{port}"):
+        stack.up(database)
 
 
 def test_stale_record_ends_no_stranger(tmp_path: Path) -> None:

@@ -8,14 +8,13 @@ from pathlib import Path
 import pytest
 
 from flows.processes import Service, began, stop
-from flows.stack import worker, worker_environment
-from flows.worker import WarmWorker
+from flows.services import worker, worker_environment
 from tests.fixtures.farm import Farm, await_that
 
 pytestmark = pytest.mark.xdist_group("farm")
 
 NAPS = "tests/fixtures/naps.py"
-POOL = "naps"
+POOL, WARM = "naps", "dreamontage-warm"
 
 
 @pytest.fixture(scope="module")
@@ -24,8 +23,8 @@ def warm(farm: Farm) -> Iterator[Service]:
 
     The stack's supervisor does not look after it.
     """
-    farm.post("/work_pools/", {"name": POOL, "type": WarmWorker.type, "concurrency_limit": 1})
-    service = worker(farm.settings, POOL, WarmWorker.type)
+    farm.post("/work_pools/", {"name": POOL, "type": WARM, "concurrency_limit": 1})
+    service = worker(farm.settings, POOL, WARM)
     assert service
     yield service
     stop(service)
