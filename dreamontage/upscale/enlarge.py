@@ -1,0 +1,80 @@
+"""A film of latents, made larger: decoded, interpolated and encoded again, latent by latent.
+
+Shape legend: B batch, C = 3 colours, Z latent channels, T pixel frames, L latent frames, H W height
+and width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from typing import Any
+
+import torch
+from diffusers.models.autoencoders.autoencoder_kl_wan import patchify
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812
+
+from dreamontage.models import autoencoder
+from dreamontage.models.codec import LinearCodec
+from dreamontage.plan import Segment
+
+
+def enlarge(vae: Any, latents: Iterable[Tensor], height: int, width: int) -> Iterator[Tensor]:
+    """Decode, enlarge to ``height`` x ``width`` pixels and encode again, latent by latent.
+
+    Through pixels, since latents of this kind of autoencoder cannot be interpolated; once for a
+    film, so nothing adds up from window to window.
+    """
+    encoder = StreamingEncoder(vae)
+    for video_BCTHW in autoencoder.decode(vae, latents):
+        frames_BTCHW = video_BCTHW.transpose(1, 2)
+        large_BTCHW = F.interpolate(frames_BTCHW.flatten(0, 1), (height, width), mode="bicubic")
+        large_BCTHW = large_BTCHW.unflatten(0, frames_BTCHW.shape[:2]).transpose(1, 2)
+        yield encoder(large_BCTHW.clamp(-1, 1))
+
+
+def cut(film: Iterable[Tensor], segments: Sequence[Segment]) -> Iterator[tuple[Segment, Tensor]]:
+    """Each segment with its latents, from a film that comes latent by latent; holds one window."""
+    rest = iter(film)
+    held: list[Tensor] = []
+    start = 0
+    for segment in segments:
+        del held[: segment.start - start]
+        start = segment.start
+        held += islice(rest, segment.latents - len(held))
+        if len(held) < segment.latents:
+            raise ValueError(
+                f"latents end at {start + len(held)}, the segments at {segments[-1].stop}"
+            )
+        yield segment, torch.cat(held, dim=2)
+    if next(rest, None) is not None:
+        raise ValueError(f"latents go on after {segments[-1].stop}, where the segments end")
+
+
+class StreamingEncoder:
+    """Encode a film as it comes: its first frame, then four frames a call.
+
+    Equal to the autoencoder's encode of the whole film; memory does not grow with length.
+    """
+
+    def __init__(self, vae: Any) -> None:
+        self.vae = vae
+        self.first = True
+        if not isinstance(vae, LinearCodec):
+            self._cache: list[Any] = [None] * vae._cached_conv_counts["encoder"]
+
+    @torch.no_grad()
+    def __call__(self, video_BCTHW: Tensor) -> Tensor:
+        """The next normalised latent, (B, Z, 1, H, W), float32."""
+        vae, first, self.first = self.vae, self.first, False
+        assert video_BCTHW.shape[2] == (1 if first else 4)
+        if isinstance(vae, LinearCodec):
+            # Its latents know nothing of each other: any frame will do for the one before.
+            before = [] if first else [video_BCTHW[:, :, :1]]
+            return autoencoder.encode(vae, torch.cat([*before, video_BCTHW], dim=2))[:, :, -1:]
+        video_BCTHW = video_BCTHW.to(vae.device, vae.dtype)
+        if vae.config.patch_size is not None:
+            video_BCTHW = patchify(video_BCTHW, patch_size=vae.config.patch_size)
+        moments = vae.quant_conv(vae.encoder(video_BCTHW, feat_cache=self._cache, feat_idx=[0]))
+        return autoencoder.normalise(vae, moments.chunk(2, dim=1)[0].float())

@@ -1,0 +1,163 @@
+"""Rendering a segment: claimed by a lease, resumed from its checkpoint, finished once for all."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from db.leases import Lease, LostLease
+from db.states import SegmentState
+from flows.farm import Farm
+from flows.steps.shots import PlannedSegment, context_of, plan_of, sampler_of
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Progress = Callable[[int, int], None]
+"""Told after each denoise step: the step, and how many there are."""
+
+
+def render_segment(
+    farm: Farm,
+    planned: PlannedSegment,
+    *,
+    progress: Progress = lambda step, steps: None,
+    waiting: Callable[[str], None] = lambda holder: None,
+) -> int:
+    """See to it that a segment's latents are in the store; returns how many steps this call ran.
+
+    A finished segment costs nothing, whoever finished it. One that another worker holds is waited
+    for, and taken over from its last checkpoint when that worker's lease runs out. ``waiting`` is
+    told whom it waits for.
+
+    Raises:
+        LostLease: when this worker was too slow to keep its lease. Running it again is right.
+    """
+    repository, settings = farm.repository, farm.settings
+    told = ""
+    while True:
+        row = repository.segment(planned.key)
+        if row.state is SegmentState.DONE:
+            return 0
+        lease = repository.claim_segment(planned.key, farm.holder, settings.lease_ttl)
+        if lease is not None:
+            break
+        if row.lease_holder and row.lease_holder != told:
+            told = row.lease_holder
+            waiting(told)
+        time.sleep(min(1.0, settings.heartbeat_seconds))
+    try:
+        with _beating(farm, lease):
+            return _denoise(farm, planned, lease, progress)
+    except LostLease:
+        raise
+    except BaseException as error:
+        # Also on cancellation: the next worker need not wait for the lease to run out.
+        _give_up(farm, lease, error)
+        raise
+
+
+def _give_up(farm: Farm, lease: Lease, error: BaseException) -> None:
+    try:
+        if isinstance(error, Exception):
+            farm.repository.fail_segment(lease, f"{type(error).__name__}: {error}")
+        else:
+            farm.repository.release(lease)
+    except LostLease:
+        pass  # somebody else has it, which is what giving up is for
+
+
+@contextmanager
+def _beating(farm: Farm, lease: Lease) -> Iterator[None]:
+    """Renew the lease from a thread of its own: a denoise step may take longer than the lease."""
+    done = threading.Event()
+
+    def beat() -> None:
+        while not done.wait(farm.settings.heartbeat_seconds):
+            try:
+                farm.repository.heartbeat(lease, farm.settings.lease_ttl)
+            except LostLease:
+                return  # the next write finds out, and says so
+            except Exception:
+                continue
+
+    thread = threading.Thread(target=beat, name="lease", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+
+
+def _denoise(farm: Farm, planned: PlannedSegment, lease: Lease, progress: Progress) -> int:
+    # torch and the model come in here, not with the module: planning and assembly need neither.
+    from safetensors.torch import save
+
+    from dreamontage.sampling import state_from_bytes, state_to_bytes
+    from dreamontage.take import load_condition
+    from flows.model import load
+
+    take = farm.repository.take(planned.take_id)
+    context = context_of(farm, take.shot_id)
+    segment = plan_of(farm, context, take.seed).segments[planned.index]
+    pipe = load(farm.settings.weights, farm.settings.device)
+    size = context.board.size
+    with farm.scratch() as folder:
+        conditions = [
+            load_condition(
+                context.placed[index],
+                farm.store.fetch(context.renditions[index], folder / f"{index}"),
+            )
+            for index in segment.conditions
+        ]
+    track = pipe.track(conditions, size.height, size.width)
+    previous_BCLHW = None
+    if segment.tail:
+        slots = farm.repository.take_segments(take.id)
+        previous_BCLHW = latents_of(farm, slots[segment.index - 1].key)
+    state = None
+    if lease.checkpoint_address is not None:
+        state = state_from_bytes(farm.store.get(lease.checkpoint_address))
+    sampler = sampler_of(farm, context.board)
+    states = pipe.denoise_segment(
+        segment,
+        track=track,
+        previous_BCLHW=previous_BCLHW,
+        height=size.height,
+        width=size.width,
+        sampler=pipe.sampler(int(sampler["steps"]), sampler["guidance"]),
+        negative_prompt=context.board.negative_prompt,
+        state=state,
+    )
+    saved = run = 0
+    superseded = lease.checkpoint_address
+    for state in states:
+        run += 1
+        progress(state.step, state.total)
+        if not state.done and state.step % farm.settings.checkpoint_every == 0:
+            address = farm.store.put("checkpoints", state_to_bytes(state), ".safetensors")
+            farm.repository.save_checkpoint(lease, address, state.step, steps_run=run - saved)
+            saved = run
+            if superseded is not None:
+                farm.store.delete(superseded)
+            superseded = address
+    assert state is not None, "a checkpoint is never of the last step"
+    latents = state.latents_BCLHW.float().cpu().contiguous()
+    address = farm.store.put("latents", save({"latents": latents}), ".safetensors")
+    farm.repository.finish_segment(lease, address, steps_run=run - saved)
+    if superseded is not None:
+        farm.store.delete(superseded)
+    return run
+
+
+def latents_of(farm: Farm, key: str) -> Tensor:
+    """A finished segment's latents, latents_BCLHW."""
+    from safetensors.torch import load
+
+    row = farm.repository.segment(key)
+    assert row.latents_address is not None, f"segment {key} is not finished"
+    return load(farm.store.get(row.latents_address))["latents"]
