@@ -221,6 +221,15 @@ class Segment(Base):
     error: Mapped[str | None]
 
 
+class Embedding(Base):
+    """A prompt as a text encoder reads it, by the digest of both."""
+
+    __tablename__ = "embeddings"
+
+    key: Mapped[str] = mapped_column(primary_key=True)
+    address: Mapped[str]
+
+
 class TakeSegment(Base):
     """Which segments a take is made of, in order."""
 

@@ -1,4 +1,4 @@
-"""Attempts at a shot, and what the gate finds in them."""
+"""Attempts at a shot, the prompts they are made from, and what the gate finds in them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from sqlalchemy import delete, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from db import ids
-from db.models import Score, Take, Threshold
+from db.models import Embedding, Score, Take, Threshold
 from db.questions import Questions
 from db.states import TakeState, Verdict
 
@@ -90,6 +90,19 @@ class TakeQuestions(Questions):
             state = self.take(take_id).state
             raise ValueError(f"take {take_id} is {state}: only a rendered one can be judged")
         return take
+
+    def embedding(self, key: str) -> str | None:
+        """Where a prompt's embedding is; None if nobody has encoded it yet."""
+        with self._sessions() as session:
+            row = session.get(Embedding, key)
+        return None if row is None else row.address
+
+    def add_embedding(self, key: str, address: str) -> None:
+        """Say that a prompt's embedding is in the store; the first one told of stays."""
+        with self._sessions.begin() as session:
+            session.execute(
+                insert(Embedding).values(key=key, address=address).on_conflict_do_nothing()
+            )
 
     def add_threshold(
         self,

@@ -12,6 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from db.repository import Repository
+from dreamontage import keys
 from dreamontage.models.folder import FolderFacts, folder_facts, folder_revision
 from dreamontage.plan import Geometry
 from flows.settings import Settings, read_settings
@@ -33,6 +34,14 @@ class Farm:
     @cached_property
     def revision(self) -> str:
         return folder_revision(self.settings.weights)
+
+    @cached_property
+    def text_revision(self) -> str:
+        """What determines how prompts are read: encoder, tokenizer, and where they are cut."""
+        parts = [
+            folder_revision(self.settings.weights / name) for name in ("text_encoder", "tokenizer")
+        ]
+        return keys.digest([*parts, self.facts.max_sequence_length])
 
     @cached_property
     def facts(self) -> FolderFacts:

@@ -5,20 +5,46 @@ from __future__ import annotations
 import functools
 import logging
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from dreamontage.pipeline import DreaMontagePipeline
 
 _log = logging.getLogger(__name__)
 
 
+def _dtype(device: str) -> torch.dtype:
+    """bfloat16 on a GPU, float32 on a CPU, where bfloat16 is slower."""
+    return torch.float32 if device == "cpu" else torch.bfloat16
+
+
 @functools.lru_cache(maxsize=1)
 def load(weights: Path, device: str) -> DreaMontagePipeline:
-    """The pipeline on its device; bfloat16 on a GPU, float32 on a CPU, where bfloat16 is slower."""
+    """The pipeline on its device, without its text encoder: prompts come encoded."""
     began = time.monotonic()
-    dtype = torch.float32 if device == "cpu" else torch.bfloat16
-    pipe = DreaMontagePipeline.from_pretrained(weights, dtype=dtype).to(device)
+    pipe = DreaMontagePipeline.from_pretrained(
+        weights, text_encoder=None, tokenizer=None, dtype=_dtype(device)
+    ).to(device)
     _log.info("loaded %s on %s in %.1f s", weights.name, device, time.monotonic() - began)
     return pipe
+
+
+def load_text(weights: Path, device: str) -> Callable[[str], Tensor]:
+    """The text encoder alone, as a function from a prompt to embeddings_BSD; it is not kept."""
+    pipe = DreaMontagePipeline.from_pretrained(
+        weights, transformer=None, transformer_2=None, vae=None, dtype=_dtype(device)
+    ).to(device)
+
+    @torch.no_grad()
+    def encode(prompt: str) -> Tensor:
+        embeddings_BSD, _ = pipe.encode_prompt(
+            prompt,
+            do_classifier_free_guidance=False,
+            max_sequence_length=pipe.config.max_sequence_length,
+        )
+        return embeddings_BSD
+
+    return encode

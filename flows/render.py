@@ -103,6 +103,7 @@ def render_shot(shot_id: str) -> str:
     try:
         while True:
             planned = plan_take(shot_id, attempt)
+            encode_prompts(planned[0].take_id)
             for each in planned:
                 segment.with_options(task_run_name=f"segment-{each.index + 1}-of-{len(planned)}")(
                     each
@@ -128,6 +129,14 @@ def plan_take(shot_id: str, attempt: int) -> list[steps.PlannedSegment]:
     """Begin a take and name its segments."""
     with open_farm() as farm:
         return steps.plan_take(farm, shot_id, attempt)
+
+
+@task(name="encode-prompts", retries=2, retry_delay_seconds=5)
+def encode_prompts(take_id: str) -> None:
+    """The take's prompts as the model reads them, for those that nobody has encoded yet."""
+    with open_farm() as farm:
+        new = steps.encode_prompts(farm, take_id)
+    get_run_logger().info("%d prompts encoded", new)
 
 
 @task(name="segment", retries=3, retry_delay_seconds=2)

@@ -1,4 +1,4 @@
-"""Fixtures for every test. Those shared between files live in tests/fixtures/, one module for each server or model."""
+"""Fixtures for every test; those shared between files live in tests/fixtures/."""
 
 import os
 

@@ -17,10 +17,10 @@ import yaml
 
 from db.leases import LostLease
 from db.states import DeliverableKind, SegmentState, ShotState, Verdict
-from dreamontage import media
+from dreamontage import DreaMontagePipeline, media
 from dreamontage.faults import StoryboardError
 from dreamontage.scorer import DEFAULT_THRESHOLDS
-from flows import steps
+from flows import model, steps
 from flows.farm import Farm, open_farm
 from flows.settings import Settings
 from flows.submit import submit
@@ -108,7 +108,7 @@ def test_the_same_on_s3(settings, ministack_server, write_board, tmp_path):
         steps.assemble(farm, submitted.id)
         kinds = {stat.address.split("/")[0] for stat in farm.store.list()}
         # No checkpoints: each goes when the next one, or the finished latents, are in the rows.
-        assert kinds == {"assets", "renditions", "latents", "takes", "deliverables"}
+        assert kinds == {"assets", "embeddings", "renditions", "latents", "takes", "deliverables"}
     assert not (on_s3.home / "store").exists()
 
 
@@ -134,6 +134,25 @@ def test_finished_segments_are_never_rendered_again(farm, write_board):
         for slot in farm.repository.take_segments(f"{shot_of(farm, one.id)}-t0")
     }
     assert list(counted.values()) == [STEPS] * 7
+
+
+def test_a_prompt_is_encoded_once_for_the_whole_farm(farm, write_board, monkeypatch):
+    (first,) = submit(farm, write_board())
+    planned = steps.plan_take(farm, shot_of(farm, first.id), 0)
+    assert steps.encode_prompts(farm, planned[0].take_id) == 3, "a prompt a window"
+    assert steps.encode_prompts(farm, planned[0].take_id) == 0
+
+    def refuse(weights: Path, device: str) -> None:
+        raise AssertionError("the text encoder was loaded")
+
+    monkeypatch.setattr(model, "load_text", refuse)
+    assert render(farm, first.id) == 3 * STEPS
+    (other,) = submit(farm, write_board("seed", seed=9))
+    assert render(farm, other.id) == 3 * STEPS
+    guided = {"sampler": {"guidance": 3.0}, "negative_prompt": "blur"}
+    (new,) = submit(farm, write_board("guided", **guided))
+    with pytest.raises(AssertionError, match="was loaded"):
+        render(farm, new.id)
 
 
 def test_variants_share_what_they_have_in_common(farm, write_board, tmp_path):
@@ -211,11 +230,10 @@ def uninterrupted(farm: Farm, storyboard_id: str) -> torch.Tensor:
     """The first segment's latents, straight through the pipeline, nothing stored between."""
     from dreamontage.plan import Placed, plan_shot
     from dreamontage.take import load_condition
-    from flows.model import load
 
     board = steps.board_of(farm, storyboard_id)
     shot = farm.repository.shot(shot_of(farm, storyboard_id))
-    pipe = load(farm.settings.weights, "cpu")
+    pipe = DreaMontagePipeline.from_pretrained(farm.settings.weights)
     conditions, placed = [], []
     with farm.scratch() as folder:
         for row in farm.repository.conditions(shot.id):

@@ -54,6 +54,7 @@ class FolderFacts:
 
     default_steps: int
     default_guidance: float
+    max_sequence_length: int
     smoke: bool
 
 
@@ -63,5 +64,6 @@ def folder_facts(folder: Path) -> FolderFacts:
     return FolderFacts(
         default_steps=index.get("default_steps", 50),
         default_guidance=index.get("default_guidance", 5.0),
+        max_sequence_length=index.get("max_sequence_length", 512),
         smoke=index.get("maturity") == "smoke",
     )

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from db.leases import Lease, LostLease
 from db.states import SegmentState
 from flows.farm import Farm
+from flows.steps.prompts import embedding_of
 from flows.steps.shots import PlannedSegment, context_of, plan_of, sampler_of
 
 if TYPE_CHECKING:
@@ -123,6 +124,8 @@ def _denoise(farm: Farm, planned: PlannedSegment, lease: Lease, progress: Progre
     if lease.checkpoint_address is not None:
         state = state_from_bytes(farm.store.get(lease.checkpoint_address))
     sampler = sampler_of(farm, context.board)
+    guided = sampler["guidance"] > 1
+    negative_prompt = context.board.negative_prompt
     states = pipe.denoise_segment(
         segment,
         track=track,
@@ -130,7 +133,8 @@ def _denoise(farm: Farm, planned: PlannedSegment, lease: Lease, progress: Progre
         height=size.height,
         width=size.width,
         sampler=pipe.sampler(int(sampler["steps"]), sampler["guidance"]),
-        negative_prompt=context.board.negative_prompt,
+        prompt_embeds=embedding_of(farm, segment.prompt),
+        negative_prompt_embeds=embedding_of(farm, negative_prompt) if guided else None,
         state=state,
     )
     saved = run = 0

@@ -115,6 +115,12 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("name", name=op.f("pk_thresholds")),
     )
     op.create_table(
+        "embeddings",
+        sa.Column("key", sa.Text(), nullable=False),
+        sa.Column("address", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("key", name=op.f("pk_embeddings")),
+    )
+    op.create_table(
         "deliverables",
         sa.Column("storyboard_id", sa.Text(), nullable=False),
         sa.Column("kind", _one_of("kind", "film", "sheet", "record"), nullable=False),
@@ -259,6 +265,7 @@ def downgrade() -> None:
     op.drop_table("shots")
     op.drop_table("deliverables")
     op.drop_table("thresholds")
+    op.drop_table("embeddings")
     op.drop_index(op.f("ix_storyboards_parent_id"), table_name="storyboards")
     op.drop_index(
         "ix_storyboards_due_at",

@@ -1,0 +1,66 @@
+"""Prompt embeddings: encoded once for the whole farm, and kept in the store by their content.
+
+Wan's text encoder has 5.7 billion parameters. It is loaded for prompts that nobody has encoded
+yet, and let go; the workers that denoise never hold it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from dreamontage import keys
+from flows.farm import Farm
+from flows.steps.shots import context_of, plan_of, sampler_of
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def encode_prompts(farm: Farm, take_id: str) -> int:
+    """See to it that all prompts of a take are encoded; how many were new."""
+    take = farm.repository.take(take_id)
+    context = context_of(farm, take.shot_id)
+    prompts = {segment.prompt for segment in plan_of(farm, context, take.seed).segments}
+    if sampler_of(farm, context.board)["guidance"] > 1:
+        prompts.add(context.board.negative_prompt)
+    missing = {each for each in prompts if farm.repository.embedding(_key(farm, each)) is None}
+    if missing:
+        _encode(farm, sorted(missing))
+    return len(missing)
+
+
+def embedding_of(farm: Farm, prompt: str) -> Tensor:
+    """A prompt's embedding, embeddings_BSD; encoded here if nobody has."""
+    from safetensors.torch import load
+
+    address = farm.repository.embedding(_key(farm, prompt))
+    if address is None:
+        _encode(farm, [prompt])
+        address = farm.repository.embedding(_key(farm, prompt))
+        assert address is not None
+    return load(farm.store.get(address))["embedding"]
+
+
+def _key(farm: Farm, prompt: str) -> str:
+    return keys.digest(
+        {
+            "text": farm.text_revision,
+            # The same words come out differently in another precision.
+            "device": farm.settings.device.partition(":")[0],
+            "prompt": prompt,
+        }
+    )
+
+
+def _encode(farm: Farm, prompts: Iterable[str]) -> None:
+    from safetensors.torch import save
+
+    from flows.model import load_text
+
+    text = load_text(farm.settings.weights, farm.settings.device)
+    for prompt in prompts:
+        embedding_BSD = text(prompt).cpu().contiguous()
+        data = save({"embedding": embedding_BSD})
+        address = farm.store.put("embeddings", data, ".safetensors")
+        farm.repository.add_embedding(_key(farm, prompt), address)
