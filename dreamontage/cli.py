@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -123,6 +124,10 @@ def render(
         board, _ = assets.examine(file)
         with _bar() as bar:
             task = bar.add_task("loading the model", total=None)
+            # Threads that spin while they wait are slow on busy cores; and transformers would tell
+            # every producer that torchvision is not there. Both are read when they are imported.
+            os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+            os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
             # Seconds to import, and only this command needs it.
             from dreamontage import DreaMontagePipeline, local
 

@@ -21,7 +21,8 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 
 
 # Threads that spin while they wait make torch several times slower on cores that others use too.
-_OF_EVERY_CHILD = {"OMP_WAIT_POLICY": "PASSIVE"}
+# transformers would warn in every log that torchvision, which nothing here needs, is not there.
+_OF_EVERY_CHILD = {"OMP_WAIT_POLICY": "PASSIVE", "TRANSFORMERS_VERBOSITY": "error"}
 
 
 class NotUpError(RuntimeError):
