@@ -16,19 +16,16 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
+from dreamontage.pictures import Picture, pixels
 from dreamontage.timeline import TEMPORAL_STRIDE, clip_start, latent_of, offset_in_latent
 
 MASK_CHANNELS = TEMPORAL_STRIDE
 
 Encode = Callable[[Tensor], Tensor]
 """video_BCTHW of 1 + 4k frames -> 1 + k normalised latents_BCLHW."""
-
-Picture = Image.Image | np.ndarray | Tensor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,14 +40,15 @@ class Placement:
     def stop(self) -> int:
         return self.start + self.latents_BCLHW.shape[2]
 
-
-class Condition(Protocol):
-    """What guides a shot: a still or a clip that begins at ``frame`` of the shot."""
-
-    @property
-    def frame(self) -> int: ...
-
-    def place(self, encode: Encode, height: int, width: int) -> Placement: ...
+    def whole(self) -> Placement:
+        """Without the last slot of a clip that covers it only in part; a still stays as it is."""
+        if self.stop - self.start == 1 or bool(self.mask_ML[:, -1].all()):
+            return self
+        return Placement(
+            start=self.start,
+            latents_BCLHW=self.latents_BCLHW[:, :, :-1],
+            mask_ML=self.mask_ML[:, :-1],
+        )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -64,7 +62,7 @@ class Keyframe:
         """The still's own latent in the slot of its frame; the mask marks that frame alone."""
         video_BCTHW = pixels([self.image], height, width)
         mask_ML = torch.zeros(MASK_CHANNELS, 1)
-        _mark(mask_ML, 0, self.frame)
+        mark(mask_ML, 0, self.frame)
         return Placement(
             start=latent_of(self.frame), latents_BCLHW=encode(video_BCTHW), mask_ML=mask_ML
         )
@@ -85,8 +83,7 @@ class Clip:
 
         The first is that frame encoded alone, as the paper has it, and the causal autoencoder
         yields it as its own first latent. A trailing part of a slot is filled by repeating the last
-        frame, and the mask marks only what is
-        given: no frame is dropped.
+        frame, and the mask marks only what is given: no frame is dropped.
         """
         first = clip_start(self.frame, len(self.frames))
         if first is None:  # too short to reach the grid: a still
@@ -97,44 +94,29 @@ class Clip:
         latents_BCLHW = encode(video_BCTHW)
         mask_ML = torch.zeros(MASK_CHANNELS, latents_BCLHW.shape[2])
         for frame in range(first, first + len(given)):
-            _mark(mask_ML, latent_of(frame) - latent_of(first), frame)
+            mark(mask_ML, latent_of(frame) - latent_of(first), frame)
         return Placement(start=latent_of(first), latents_BCLHW=latents_BCLHW, mask_ML=mask_ML)
 
 
-def _mark(mask_ML: Tensor, slot: int, frame: int) -> None:
-    """All four channels of latent 0 stand for frame 0; elsewhere one channel is one frame."""
+def pictures_of(conditions: Iterable[Keyframe | Clip]) -> dict[int, Picture]:
+    """Every frame that is given, with its picture."""
+    return {
+        condition.frame + offset: picture
+        for condition in conditions
+        for offset, picture in enumerate(
+            condition.frames if isinstance(condition, Clip) else [condition.image]
+        )
+    }
+
+
+def mark(mask_ML: Tensor, slot: int, frame: int) -> None:
+    """All four channels of latent 0 stand for frame 0; elsewhere one channel is one frame, as in
+    Wan's image-to-video checkpoints.
+    """
     if frame == 0:
         mask_ML[:, slot] = 1
     else:
         mask_ML[offset_in_latent(frame), slot] = 1
-
-
-def pixels(pictures: Sequence[Picture], height: int, width: int) -> Tensor:
-    """Stack pictures into video_BCTHW, B = 1.
-
-    Raises:
-        ValueError: if a picture is not ``height`` x ``width``: fitting is the caller's choice, made
-            at ingest.
-    """
-    frames = []
-    for picture in pictures:
-        if isinstance(picture, Tensor):
-            frame_CHW = picture.float()
-        else:
-            array_HWC = np.asarray(
-                picture.convert("RGB") if isinstance(picture, Image.Image) else picture
-            )
-            # As diffusers' VideoProcessor computes it, so that bits agree.
-            frame_CHW = (
-                2.0 * torch.from_numpy(array_HWC.astype(np.float32) / 255.0).permute(2, 0, 1) - 1.0
-            )
-        if frame_CHW.shape[1:] != (height, width):
-            raise ValueError(
-                f"a condition's picture is {frame_CHW.shape[2]}x{frame_CHW.shape[1]}, "
-                f"the shot is {width}x{height}"
-            )
-        frames.append(frame_CHW)
-    return torch.stack(frames, dim=1)[None]
 
 
 class Track(Protocol):
@@ -186,58 +168,10 @@ class IntermTrack:
             window_BCLHW[:, MASK_CHANNELS:, here] = placement.latents_BCLHW[:, :, own].to(
                 like_BCLHW
             )
-        return _with_tail(window_BCLHW, tail_BCLHW)
+        return with_tail(window_BCLHW, tail_BCLHW)
 
 
-class NativeTrack:
-    """Stock Wan checkpoints' way: the conditions stand in an otherwise mid-grey film that is
-    encoded whole.
-
-    With a first frame, or first and last, this is what diffusers' image-to-video pipeline feeds its
-    model, to the bit. A later window is a film of its own that begins with the last frame of its
-    first latent.
-    """
-
-    def __init__(
-        self, conditions: Sequence[Keyframe | Clip], encode: Encode, height: int, width: int
-    ) -> None:
-        self.encode = encode
-        self.pictures = {
-            condition.frame + offset: pixels([picture], height, width)
-            for condition in conditions
-            for offset, picture in enumerate(
-                condition.frames if isinstance(condition, Clip) else [condition.image]
-            )
-        }
-        self.height, self.width = height, width
-
-    @property
-    def empty(self) -> bool:
-        return not self.pictures
-
-    def window(
-        self, start: int, stop: int, tail_BCLHW: Tensor | None, like_BCLHW: Tensor
-    ) -> Tensor:
-        length = stop - start
-        frames = 1 + TEMPORAL_STRIDE * (length - 1)
-        video_BCTHW = torch.zeros(1, 3, frames, self.height, self.width)
-        mask_ML = torch.zeros(MASK_CHANNELS, length)
-        first = start * TEMPORAL_STRIDE
-        for frame, picture_BCTHW in self.pictures.items():
-            if first <= frame < first + frames:
-                video_BCTHW[:, :, frame - first] = picture_BCTHW[:, :, 0]
-                _mark(mask_ML, latent_of(frame - first), frame - first)
-        latents_BCLHW = self.encode(video_BCTHW).to(like_BCLHW)
-        mask_BMLHW = mask_ML.to(like_BCLHW)[None, :, :, None, None].expand(
-            1, -1, -1, *like_BCLHW.shape[3:]
-        )
-        window_BCLHW = torch.cat([mask_BMLHW, latents_BCLHW], dim=1).repeat(
-            like_BCLHW.shape[0], 1, 1, 1, 1
-        )
-        return _with_tail(window_BCLHW, tail_BCLHW)
-
-
-def _with_tail(window_BCLHW: Tensor, tail_BCLHW: Tensor | None) -> Tensor:
+def with_tail(window_BCLHW: Tensor, tail_BCLHW: Tensor | None) -> Tensor:
     """The latents handed over win over every condition: the film already shows them."""
     if tail_BCLHW is not None:
         tail = tail_BCLHW.shape[2]

@@ -61,6 +61,15 @@ def _canonical(value: object) -> object:
     raise TypeError(f"{type(value).__name__} is not a JSON type")
 
 
+def machine_kind(device: str) -> str:
+    """The kind of a torch device and the precision that models run in there.
+
+    bfloat16 on a GPU, float32 on a CPU, where bfloat16 is slower.
+    """
+    kind = device.partition(":")[0]
+    return f"{kind} {'float32' if kind == 'cpu' else 'bfloat16'}"
+
+
 def window_conditions(
     segment: Segment, placed: Sequence[Placed], digests: Sequence[str]
 ) -> list[dict[str, object]]:
@@ -85,6 +94,7 @@ def window_conditions(
 def segment_key(
     *,
     model_revision: str,
+    machine: str,
     segment: Segment,
     conditions: Sequence[Mapping[str, object]],
     width: int,
@@ -95,6 +105,7 @@ def segment_key(
 ) -> str:
     """The digest of everything that determines a segment's latents.
 
+    `machine` is the kind of device and its precision: another rounds differently.
     `conditions` are those of `window_conditions`, in any order; `sampler` holds what is really
     used, defaults filled in; `previous` is the key of the segment whose latents are the tail.
     """
@@ -103,6 +114,7 @@ def segment_key(
         {
             "format": FORMAT,
             "model": model_revision,
+            "machine": machine,
             "latents": segment.latents,
             "tail": segment.tail,
             "prompt": segment.prompt,

@@ -9,50 +9,31 @@ Shape legend: B batch, C channels, T pixel frames, L latent frames, H W height a
 
 from __future__ import annotations
 
-import json
+import uuid
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Self
 
-import numpy as np
 import torch
 from diffusers import WanImageToVideoPipeline
 from diffusers.pipelines.wan.pipeline_output import WanPipelineOutput
 from diffusers.utils.torch_utils import randn_tensor
-from PIL import Image
 from torch import Tensor
 
-from dreamontage import notation
-from dreamontage.conditioning import (
-    MASK_CHANNELS,
-    Clip,
-    IntermTrack,
-    Keyframe,
-    NativeTrack,
-    Picture,
-    Track,
-)
+from dreamontage.conditioning import Clip, Keyframe
+from dreamontage.feed import Conditioning, Feed, ShotConditions, shot_conditions
 from dreamontage.models import autoencoder
 from dreamontage.models.folder import folder_revision
-from dreamontage.models.transformer import DreaMontageTransformer3DModel
-from dreamontage.plan import Geometry, Placed, Segment, plan_shot
-from dreamontage.sampling import Denoiser, DenoiseState, denoise
+from dreamontage.models.loading import bars_only_on_a_terminal, experts_of
+from dreamontage.pictures import as_image
+from dreamontage.plan import Geometry, Segment
+from dreamontage.request import plan_request
+from dreamontage.sampling import Denoiser, DenoiseState, Sampler, denoise
 from dreamontage.sar import fuse, tail_of
-from dreamontage.storyboard import PromptSpan
 
-Conditioning = Literal["native", "interm"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Sampler:
-    """How a segment is denoised. ``guidance`` of 1 asks the model once a step instead of twice."""
-
-    steps: int
-    guidance: float
-    guidance_low_noise: float | None = None  # for the second expert; None: the same
+# diffusers' Wan attention tells image tokens from text by counting this many from the end.
+_TEXT_BESIDE_IMAGE = 512
 
 
 class DreaMontagePipeline(WanImageToVideoPipeline):  # type: ignore[misc]
@@ -106,36 +87,36 @@ class DreaMontagePipeline(WanImageToVideoPipeline):  # type: ignore[misc]
             conditioning=conditioning,
             maturity=maturity,
         )
-        self.revision = "unsaved"
+        # What segments are kept under. Only an untouched folder has one that may be met again.
+        self.revision = f"unsaved-{uuid.uuid4().hex}"
         self.set_progress_bar_config(disable=True)
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **kwargs: Any) -> Self:
         """Load a model folder: ours, or a Wan checkpoint in diffusers' layout, unchanged.
 
+        ``kwargs`` are diffusers' own; a component given there takes the place of the folder's.
+
         Raises:
             ValueError: if the folder holds no ``model_index.json``.
         """
         folder = Path(pretrained_model_name_or_path)
-        if (
-            not folder.is_dir() and not folder.is_absolute() and len(folder.parts) == 2
-        ):  # a hub's owner/name
-            folder = Path(cls.download(str(pretrained_model_name_or_path)))
-        index_file = folder / "model_index.json"
-        if not index_file.is_file():
-            raise ValueError(f"{folder} is no model folder: it holds no model_index.json")
-        index = json.loads(index_file.read_text())
-        dtype = kwargs.get("dtype")
-        for name in ("transformer", "transformer_2"):
-            # A stock folder names diffusers' class here; ours loads the same files. Our own
-            # folders name ours, which diffusers finds by itself.
-            if name not in kwargs and index.get(name, [None])[0] == "diffusers":
-                kwargs[name] = DreaMontageTransformer3DModel.from_pretrained(
-                    folder / name, dtype=dtype
-                )
-        pipe: Self = super().from_pretrained(str(folder), **kwargs)
-        pipe.revision = folder_revision(folder)
+        if not folder.is_dir() and not folder.is_absolute() and len(folder.parts) == 2:
+            folder = Path(cls.download(str(pretrained_model_name_or_path)))  # a hub's owner/name
+        with bars_only_on_a_terminal():
+            experts = experts_of(folder, kwargs)
+            pipe: Self = super().from_pretrained(str(folder), **kwargs, **experts)
+        # A component left out (None) leaves the others the folder's.
+        if all(kwargs.get(name) is None for name in pipe.components):
+            pipe.revision = folder_revision(folder)
         return pipe
+
+    def load_lora_weights(self, *args: Any, **kwargs: Any) -> None:
+        """As diffusers'. From then on no segment counts as known: the folder alone no longer
+        determines what this pipeline makes.
+        """
+        super().load_lora_weights(*args, **kwargs)
+        self.revision = f"unsaved-{uuid.uuid4().hex}"
 
     @property
     def geometry(self) -> Geometry:
@@ -145,12 +126,6 @@ class DreaMontagePipeline(WanImageToVideoPipeline):  # type: ignore[misc]
             tail_latents=self.config.tail_latents,
             spatial_multiple=max(16, spatial),
         )
-
-    @property
-    def takes_conditions(self) -> bool:
-        """Whether the DiT has channels for the mask and the condition latents."""
-        z = int(self.vae.config.z_dim)
-        return bool(self.transformer.config.in_channels == z + MASK_CHANNELS + z)
 
     def sampler(
         self,
@@ -171,23 +146,36 @@ class DreaMontagePipeline(WanImageToVideoPipeline):  # type: ignore[misc]
         height: int,
         width: int,
         conditioning: Conditioning | None = None,
-    ) -> Track:
+    ) -> ShotConditions:
         """Put the conditions onto the shot's latent timeline, encoded as the model was trained to
-        see them.
+        see them. Pictures of other sizes are resized as diffusers does it.
         """
 
         def encode(video_BCTHW: Tensor) -> Tensor:
             return autoencoder.encode(self.vae, video_BCTHW)
 
-        if (conditioning or self.config.conditioning) == "native":
-            return NativeTrack(conditions, encode, height, width)
-        return IntermTrack(condition.place(encode, height, width) for condition in conditions)
+        config = self.transformer.config
+        return shot_conditions(
+            conditions,
+            feed=Feed.of(
+                in_channels=config.in_channels,
+                z_dim=self.vae.config.z_dim,
+                expand_timesteps=self.config.expand_timesteps,
+            ),
+            conditioning=conditioning or self.config.conditioning,
+            sighted=config.image_dim is not None,
+            encode=encode,
+            processor=self.video_processor,
+            height=height,
+            width=width,
+        )
 
+    @torch.no_grad()
     def denoise_segment(
         self,
         segment: Segment,
         *,
-        track: Track,
+        track: ShotConditions,
         previous_BCLHW: Tensor | None,
         height: int,
         width: int,
@@ -195,6 +183,9 @@ class DreaMontagePipeline(WanImageToVideoPipeline):  # type: ignore[misc]
         negative_prompt: str = "",
         generator: torch.Generator | None = None,
         state: DenoiseState | None = None,
+        max_sequence_length: int | None = None,
+        prompt_embeds: Tensor | None = None,
+        negative_prompt_embeds: Tensor | None = None,
     ) -> Iterator[DenoiseState]:
         """Denoise one window of a shot, resumably. The last state holds the window's latents.
 
@@ -203,58 +194,81 @@ class DreaMontagePipeline(WanImageToVideoPipeline):  # type: ignore[misc]
             generator: where the noise comes from; by default the segment's own seed, which is what
                 makes it repeatable.
             state: a stored state of this very segment to go on from.
+            max_sequence_length: tokens of the prompt; None for the model's own.
+            prompt_embeds: (1, S, D), in the stead of the segment's prompt.
+
+        Raises:
+            ValueError: for what this model cannot take.
         """
         device = self._execution_device
         z, scale = int(self.vae.config.z_dim), int(self.vae.config.scale_factor_spatial)
-        shape = (1, z, segment.latents, height // scale, width // scale)
         noise_BCLHW = randn_tensor(
-            shape,
+            (1, z, segment.latents, height // scale, width // scale),
             generator or torch.Generator("cpu").manual_seed(segment.seed),
             device,
             torch.float32,
         )
         tail_BCLHW = None if previous_BCLHW is None else tail_of(segment, previous_BCLHW)
-        condition_BCLHW = None
-        if self.takes_conditions:
-            condition_BCLHW = track.window(segment.start, segment.stop, tail_BCLHW, noise_BCLHW)
-        elif not track.empty or tail_BCLHW is not None:
+        condition_BCLHW, given = track.inputs(segment, tail_BCLHW, noise_BCLHW)
+        guided = sampler.guidance > 1
+        prompt_BSD, negative_prompt_BSD = self.encode_prompt(
+            prompt=None if prompt_embeds is not None else segment.prompt,
+            negative_prompt=negative_prompt,
+            do_classifier_free_guidance=guided,
+            prompt_embeds=prompt_embeds,
+            negative_prompt_embeds=negative_prompt_embeds,
+            max_sequence_length=max_sequence_length or self.config.max_sequence_length,
+            device=device,
+        )
+        if track.sight is not None and prompt_BSD.shape[1] != _TEXT_BESIDE_IMAGE:
             raise ValueError(
-                f"this model has {self.transformer.config.in_channels} input channels and so takes "
-                "no conditions: "
-                "use image-to-video weights, or tune text-to-video weights grown by grow_input()"
+                f"max_sequence_length = {prompt_BSD.shape[1]} must be {_TEXT_BESIDE_IMAGE} for a "
+                "model with an image encoder"
             )
-        guidances = [sampler.guidance]
-        experts = [self.transformer]
-        boundary = None
+        dtype = self.transformer.dtype
+        low = sampler.guidance_low_noise
+        experts, guidances, boundary = [self.transformer], [sampler.guidance], None
         if self.config.boundary_ratio is not None:
             experts.append(self.transformer_2)
-            low = sampler.guidance_low_noise
             guidances.append(sampler.guidance if low is None else low)
             boundary = self.config.boundary_ratio * self.scheduler.config.num_train_timesteps
-        prompt_BSD, negative_prompt_BSD = self.encode_prompt(
-            prompt=segment.prompt,
-            negative_prompt=negative_prompt,
-            do_classifier_free_guidance=sampler.guidance > 1,
-            max_sequence_length=self.config.max_sequence_length,
-            device=device,
-            dtype=self.transformer.dtype,
-        )
         denoiser = Denoiser(
             experts=experts,
             guidance=guidances,
-            prompt_BSD=prompt_BSD,
-            negative_prompt_BSD=negative_prompt_BSD,
+            prompt_BSD=prompt_BSD.to(device, dtype),
+            negative_prompt_BSD=negative_prompt_BSD.to(device, dtype) if guided else None,
+            image_BSD=self._seen(segment, track, tail_BCLHW),
             condition_BCLHW=condition_BCLHW,
+            given=given,
             boundary=boundary,
         )
         return denoise(
             denoiser, self.scheduler, noise_BCLHW=noise_BCLHW, steps=sampler.steps, state=state
         )
 
+    def _seen(
+        self, segment: Segment, conditions: ShotConditions, tail_BCLHW: Tensor | None
+    ) -> Tensor | None:
+        """CLIP's tokens for a window, (1, S, D) a picture, for a DiT that asks for them."""
+        if conditions.sight is None:
+            return None
+        opening = None
+        if tail_BCLHW is not None:
+            frame_BCTHW = autoencoder.StreamingDecoder(self.vae)(tail_BCLHW[:, :, :1])
+            opening = as_image(frame_BCTHW[0, :, 0])
+        embedder = self.transformer.condition_embedder.image_embedder
+        pictures = conditions.sight.window(
+            segment.start + segment.tail,
+            segment.stop,
+            opening=opening,
+            both_ends=embedder.pos_embed is not None,
+        )
+        return self.encode_image(pictures, self._execution_device).to(self.transformer.dtype)
+
     @torch.no_grad()
     def __call__(
         self,
-        prompt: str,
+        prompt: str | None = None,
         negative_prompt: str = "",
         conditions: Sequence[Keyframe | Clip] = (),
         height: int = 480,
@@ -266,7 +280,10 @@ class DreaMontagePipeline(WanImageToVideoPipeline):  # type: ignore[misc]
         guidance_scale_2: float | None = None,
         generator: torch.Generator | None = None,
         seed: int = 0,
+        prompt_embeds: Tensor | None = None,
+        negative_prompt_embeds: Tensor | None = None,
         output_type: str = "np",
+        max_sequence_length: int | None = None,
         conditioning: Conditioning | None = None,
         return_dict: bool = True,
     ) -> WanPipelineOutput | tuple[Any]:
@@ -279,6 +296,7 @@ class DreaMontagePipeline(WanImageToVideoPipeline):  # type: ignore[misc]
                 does it.
             generator: where the segments' noise comes from, as in diffusers; without one, each
                 segment's own seed.
+            prompt_embeds: (1, S, D), in the stead of ``prompt``; the same for every segment.
             conditioning: how conditions are encoded, if not as the checkpoint's config says.
 
         Returns:
@@ -286,34 +304,25 @@ class DreaMontagePipeline(WanImageToVideoPipeline):  # type: ignore[misc]
                 (1, T, 3, H, W) for "pt", and the fused latents (1, C, L, h, w) for "latent".
 
         Raises:
-            ValueError: for a condition outside the shot, an unreadable prompt, or a size off the
-                model's grid.
+            ValueError: for a condition outside the shot or on another's place, an unreadable
+                prompt, a size off the model's grid, or what this model cannot take.
         """
-        multiple = self.geometry.spatial_multiple
-        if height % multiple or width % multiple:
-            raise ValueError(
-                f"height and width must be multiples of {multiple}, and are {height} and {width}"
-            )
-        for index, condition in enumerate(placed(conditions)):
-            if condition.stop > num_frames:
-                raise ValueError(
-                    f"conditions[{index}] reaches frame {condition.stop - 1}, past the shot's "
-                    f"last frame, {num_frames - 1}"
-                )
-        spans, problems = notation.parse(prompt)
-        if problems:
-            raise ValueError("; ".join(f"prompt {problem}" for problem in problems))
-        conditions = [self._prepared(condition, height, width) for condition in conditions]
-        plan = plan_shot(
+        if (prompt is None) == (prompt_embeds is None):
+            raise ValueError("give either prompt or prompt_embeds")
+        if guidance_scale_2 is not None and self.config.boundary_ratio is None:
+            raise ValueError("guidance_scale_2 is for models of two experts; this one has one")
+        plan = plan_request(
+            prompt=prompt or "",
+            conditions=conditions,
             frames=num_frames,
-            fps=Fraction(str(fps)),
-            prompts=[PromptSpan.model_validate(span) for span in spans],
-            conditions=placed(conditions),
+            fps=fps,
             seed=seed,
+            height=height,
+            width=width,
             geometry=self.geometry,
         )
-        sampler = self.sampler(num_inference_steps, guidance_scale, guidance_scale_2)
         track = self.track(conditions, height, width, conditioning)
+        track.check(hands_over=len(plan.segments) > 1)
 
         def windows() -> Iterator[tuple[Segment, Tensor]]:
             latents_BCLHW: Tensor | None = None
@@ -324,9 +333,12 @@ class DreaMontagePipeline(WanImageToVideoPipeline):  # type: ignore[misc]
                     previous_BCLHW=latents_BCLHW,
                     height=height,
                     width=width,
-                    sampler=sampler,
+                    sampler=self.sampler(num_inference_steps, guidance_scale, guidance_scale_2),
                     negative_prompt=negative_prompt,
                     generator=generator,
+                    max_sequence_length=max_sequence_length,
+                    prompt_embeds=prompt_embeds,
+                    negative_prompt_embeds=negative_prompt_embeds,
                 )
                 latents_BCLHW = deque(states, maxlen=1)[0].latents_BCLHW
                 yield segment, latents_BCLHW
@@ -335,36 +347,9 @@ class DreaMontagePipeline(WanImageToVideoPipeline):  # type: ignore[misc]
         if output_type == "latent":
             frames: Any = torch.cat(list(runs), dim=2)
         else:
-            video_BCTHW = torch.cat(list(autoencoder.decode(self.vae, runs)), dim=2)[
-                :, :, :num_frames
-            ]
-            frames = self.video_processor.postprocess_video(video_BCTHW, output_type=output_type)
+            video_BCTHW = torch.cat(list(autoencoder.decode(self.vae, runs)), dim=2)
+            frames = self.video_processor.postprocess_video(
+                video_BCTHW[:, :, :num_frames], output_type=output_type
+            )
         self.maybe_free_model_hooks()
         return WanPipelineOutput(frames=frames) if return_dict else (frames,)
-
-    def _prepared(self, condition: Keyframe | Clip, height: int, width: int) -> Keyframe | Clip:
-        """The condition with its pictures as (3, H, W) tensors, resized and scaled as diffusers
-        does it.
-        """
-
-        def tensor(picture: Picture) -> Tensor:
-            if isinstance(picture, np.ndarray):
-                picture = Image.fromarray(picture)
-            pixels_BCHW: Tensor = self.video_processor.preprocess(
-                picture, height=height, width=width
-            )
-            return pixels_BCHW[0]
-
-        if isinstance(condition, Keyframe):
-            return Keyframe(image=tensor(condition.image), frame=condition.frame)
-        return Clip(frames=[tensor(picture) for picture in condition.frames], frame=condition.frame)
-
-
-def placed(conditions: Sequence[Keyframe | Clip]) -> list[Placed]:
-    """The conditions as the planner knows them."""
-    return [
-        Placed(index=index, kind="clip", frame=condition.frame, frames=len(condition.frames))
-        if isinstance(condition, Clip)
-        else Placed(index=index, kind="keyframe", frame=condition.frame, frames=1)
-        for index, condition in enumerate(conditions)
-    ]

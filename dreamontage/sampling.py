@@ -44,12 +44,33 @@ class DenoiseState:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Sampler:
+    """How a segment is denoised. ``guidance`` of 1 asks the model once a step instead of twice."""
+
+    steps: int
+    guidance: float
+    guidance_low_noise: float | None = None  # for the second expert; None: the same
+
+
+@dataclass(frozen=True, kw_only=True)
+class Given:
+    """Latents that stand clean among the noisy ones, at time 0 of their own (Wan 2.2 TI2V-5B)."""
+
+    latents_BCLHW: Tensor
+    slots_L: Tensor  # bool
+
+    def over(self, latents_BCLHW: Tensor) -> Tensor:
+        """The latents, with the given ones in their places."""
+        return torch.where(self.slots_L[:, None, None], self.latents_BCLHW, latents_BCLHW)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Denoiser:
     """The DiT with everything that stays the same over a segment: noisy latents and a timestep in,
     velocity out.
 
     Two experts (Wan 2.2 A14B): ``experts[0]`` from high noise down to ``boundary``, ``experts[1]``
-    below it.
+    below it. With ``given``, every token has a time of its own, and the given ones 0.
     """
 
     experts: Sequence[Any]
@@ -57,35 +78,46 @@ class Denoiser:
     prompt_BSD: Tensor
     negative_prompt_BSD: Tensor | None
     image_BSD: Tensor | None = None  # CLIP tokens, Wan 2.1 image-to-video only
-    condition_BCLHW: Tensor | None = (
-        None  # mask and condition latents, joined to the noise along channels
-    )
+    condition_BCLHW: Tensor | None = None  # mask and latents, joined to the noise along channels
+    given: Given | None = None
     boundary: float | None = None
 
     def __call__(self, latents_BCLHW: Tensor, t: Tensor) -> Tensor:
         low_noise = self.boundary is not None and bool(t < self.boundary)
         model, guidance = self.experts[low_noise], self.guidance[low_noise]
-        hidden = latents_BCLHW
+        hidden, times_BS = latents_BCLHW, t.expand(latents_BCLHW.shape[0])
         if self.condition_BCLHW is not None:
             hidden = torch.cat([latents_BCLHW, self.condition_BCLHW], dim=1)
+        if self.given is not None:
+            hidden = self.given.over(latents_BCLHW)
+            times_BS = self._times(hidden, t)
         hidden = hidden.to(model.dtype)
 
         def velocity(prompt_BSD: Tensor, branch: str) -> Tensor:
             with model.cache_context(branch):
                 (sample_BCLHW,) = model(
                     hidden_states=hidden,
-                    timestep=t.expand(hidden.shape[0]),
+                    timestep=times_BS,
                     encoder_hidden_states=prompt_BSD,
                     encoder_hidden_states_image=self.image_BSD,
                     return_dict=False,
                 )
             return sample_BCLHW
 
-        given = velocity(self.prompt_BSD, "cond")
+        guided_BCLHW = velocity(self.prompt_BSD, "cond")
         if self.negative_prompt_BSD is None:
-            return given
-        free = velocity(self.negative_prompt_BSD, "uncond")
-        return free + guidance * (given - free)
+            return guided_BCLHW
+        free_BCLHW = velocity(self.negative_prompt_BSD, "uncond")
+        return free_BCLHW + guidance * (guided_BCLHW - free_BCLHW)
+
+    def _times(self, latents_BCLHW: Tensor, t: Tensor) -> Tensor:
+        """The time of every token, in the model's order: frame by frame."""
+        assert self.given is not None
+        batch, _, _, height, width = latents_BCLHW.shape
+        _, patch_height, patch_width = self.experts[0].config.patch_size
+        times_L = (~self.given.slots_L).float() * t
+        tokens = (height // patch_height) * (width // patch_width)
+        return times_L.repeat_interleave(tokens).expand(batch, -1)
 
 
 @torch.no_grad()
@@ -119,6 +151,8 @@ def denoise(
     for step, t in enumerate(scheduler.timesteps[done:], start=done + 1):
         velocity_BCLHW = denoiser(latents_BCLHW, t)
         latents_BCLHW = scheduler.step(velocity_BCLHW, t, latents_BCLHW, return_dict=False)[0]
+        if step == steps and denoiser.given is not None:
+            latents_BCLHW = denoiser.given.over(latents_BCLHW)
         history = {
             name: value for name, value in scheduler.__dict__.items() if name not in _REBUILT
         }

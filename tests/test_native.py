@@ -8,10 +8,20 @@ import torch
 from diffusers import FlowMatchEulerDiscreteScheduler, WanImageToVideoPipeline, WanPipeline
 from PIL import Image
 
-from dreamontage import DreaMontagePipeline, Keyframe
+from dreamontage import Clip, DreaMontagePipeline, Keyframe
 
 SIZE = {"height": 32, "width": 48}
-CALL = {"prompt": "a cat", "negative_prompt": "blur", "num_frames": 9, "num_inference_steps": 4}
+CALL = {
+    "prompt": "a cat",
+    "negative_prompt": "blur",
+    "num_frames": 9,
+    "num_inference_steps": 3,
+    "max_sequence_length": 32,
+}
+# Each scheduler and each way of guidance, but not every pair of them.
+KINDS = pytest.mark.parametrize(
+    ("scheduler", "guidance"), [("unipc", 4.0), ("euler", 4.0), ("unipc", 1.0)]
+)
 
 
 def still(seed: int, width: int = 48, height: int = 32) -> Image.Image:
@@ -30,8 +40,7 @@ def generator() -> torch.Generator:
     return torch.Generator("cpu").manual_seed(11)
 
 
-@pytest.mark.parametrize("scheduler", ["unipc", "euler"])
-@pytest.mark.parametrize("guidance", [1.0, 4.0])
+@KINDS
 @pytest.mark.parametrize("last", [False, True])
 def test_first_and_last_frame(tiny_i2v, scheduler, guidance, last):
     theirs = with_scheduler(WanImageToVideoPipeline.from_pretrained(tiny_i2v), scheduler)
@@ -55,6 +64,59 @@ def test_first_and_last_frame(tiny_i2v, scheduler, guidance, last):
     assert np.array_equal(got, expected)
 
 
+@KINDS
+def test_first_frame_with_an_image_encoder(tiny_i2v_clip, scheduler, guidance):
+    theirs = with_scheduler(WanImageToVideoPipeline.from_pretrained(tiny_i2v_clip), scheduler)
+    ours = with_scheduler(DreaMontagePipeline.from_pretrained(tiny_i2v_clip), scheduler)
+    call = CALL | SIZE | {"guidance_scale": guidance, "max_sequence_length": 512}
+    # CLIP sees the picture as it was given, before it is resized for the film.
+    first = still(1, 64, 40)
+    expected = theirs(image=first, generator=generator(), **call).frames
+    got = ours(conditions=[Keyframe(image=first, frame=0)], generator=generator(), **call).frames
+    assert np.array_equal(got, expected)
+
+
+@KINDS
+def test_first_and_last_frame_with_an_image_encoder(tiny_flf2v, scheduler, guidance):
+    theirs = with_scheduler(WanImageToVideoPipeline.from_pretrained(tiny_flf2v), scheduler)
+    ours = with_scheduler(DreaMontagePipeline.from_pretrained(tiny_flf2v), scheduler)
+    call = CALL | SIZE | {"guidance_scale": guidance, "max_sequence_length": 512}
+    first, final = still(1, 64, 40), still(2)
+    expected = theirs(image=first, last_image=final, generator=generator(), **call).frames
+    conditions = [Keyframe(image=final, frame=8), Keyframe(image=first, frame=0)]
+    got = ours(conditions=conditions, generator=generator(), **call).frames
+    assert np.array_equal(got, expected)
+    with pytest.raises(ValueError, match="max_sequence_length = 32 must be 512"):
+        ours(conditions=conditions, **call | {"max_sequence_length": 32})
+
+
+TI2V_SIZE = {"height": 32, "width": 64}
+
+
+@KINDS
+@pytest.mark.parametrize("conditioning", ["native", "interm"])
+def test_first_frame_given_as_a_clean_latent(tiny_ti2v, scheduler, guidance, conditioning):
+    theirs = with_scheduler(WanImageToVideoPipeline.from_pretrained(tiny_ti2v), scheduler)
+    ours = with_scheduler(DreaMontagePipeline.from_pretrained(tiny_ti2v), scheduler)
+    call = {"guidance_scale": guidance, **CALL, **TI2V_SIZE}
+    first = still(1, 64, 40)
+    expected = theirs(image=first, generator=generator(), **call).frames
+    conditions = [Keyframe(image=first, frame=0)]
+    got = ours(
+        conditions=conditions, conditioning=conditioning, generator=generator(), **call
+    ).frames
+    assert np.array_equal(got, expected)
+
+
+@KINDS
+def test_text_alone_with_a_time_for_every_token(tiny_ti2v, scheduler, guidance):
+    theirs = with_scheduler(WanPipeline.from_pretrained(tiny_ti2v), scheduler)
+    ours = with_scheduler(DreaMontagePipeline.from_pretrained(tiny_ti2v), scheduler)
+    call = {"guidance_scale": guidance, **CALL, **TI2V_SIZE}
+    expected = theirs(generator=generator(), **call).frames
+    assert np.array_equal(ours(generator=generator(), **call).frames, expected)
+
+
 def test_two_experts(tiny_a14b):
     theirs = with_scheduler(WanImageToVideoPipeline.from_pretrained(tiny_a14b), "unipc")
     ours = DreaMontagePipeline.from_pretrained(tiny_a14b)
@@ -75,25 +137,64 @@ def test_text_alone(tiny_t2v):
     assert np.array_equal(got, expected)
     with pytest.raises(ValueError, match="takes no conditions"):
         ours(conditions=[Keyframe(image=still(1), frame=0)], **CALL, **SIZE)
+    ours.register_to_config(window_latents=3, tail_latents=1)
+    with pytest.raises(ValueError, match="no shot longer than its window"):
+        ours(**CALL | SIZE | {"num_frames": 13})
+
+
+def test_prompts_given_as_embeddings(tiny_i2v):
+    pipe = DreaMontagePipeline.from_pretrained(tiny_i2v)
+    call = CALL | SIZE | {"guidance_scale": 4.0, "conditions": [Keyframe(image=still(1), frame=0)]}
+    expected = pipe(**call).frames
+    with torch.no_grad():
+        given, free = pipe.encode_prompt("a cat", "blur", max_sequence_length=32)
+    del call["prompt"], call["negative_prompt"]
+    got = pipe(prompt_embeds=given, negative_prompt_embeds=free, **call).frames
+    assert np.array_equal(got, expected)
+    # Without guidance nothing is asked of the negative prompt, given or not.
+    call["guidance_scale"] = 1.0
+    one = pipe(prompt_embeds=given, negative_prompt_embeds=free, **call).frames
+    assert np.array_equal(one, pipe("a cat", **call).frames)
+    with pytest.raises(ValueError, match="either prompt or prompt_embeds"):
+        pipe(**call)
+
+
+def test_a_tensor_is_taken_as_it_is(tiny_i2v):
+    """Also where no pixel of it is below 0, which diffusers would read as a range of [0, 1]."""
+    pipe = DreaMontagePipeline.from_pretrained(tiny_i2v)
+    picture = Image.fromarray(np.asarray(still(1)) // 2 + 128)
+    pixels = pipe.video_processor.preprocess(picture)[0]
+    assert pixels.min() > 0
+    call = CALL | SIZE | {"guidance_scale": 1.0, "output_type": "pt"}
+    films = [
+        pipe(conditions=[Keyframe(image=image, frame=0)], **call).frames
+        for image in (picture, np.asarray(picture), pixels, 0 * pixels - 0.5)
+    ]
+    assert torch.equal(films[0], films[1])
+    assert torch.equal(films[0], films[2])
+    assert not torch.equal(films[0], films[3])
 
 
 def test_faults_are_named(tiny_i2v, tmp_path):
     ours = DreaMontagePipeline.from_pretrained(tiny_i2v)
-    with pytest.raises(ValueError, match=r"conditions\[0\] reaches frame 9, past the shot's last frame, 8"):
+    with pytest.raises(
+        ValueError, match=r"conditions\[0\] reaches frame 9, past the shot's last frame, 8"
+    ):
         ours(conditions=[Keyframe(image=still(1), frame=9)], **CALL, **SIZE)
+    crowded = [Keyframe(image=still(1), frame=frame) for frame in (1, 3)]
+    with pytest.raises(
+        ValueError, match=r"conditions\[1\] stands on frame 3; of the frames 1 to 4"
+    ):
+        ours(conditions=crowded, **CALL, **SIZE)
+    with pytest.raises(ValueError, match=r"conditions\[0\] is a clip without frames"):
+        ours(conditions=[Clip(frames=[], frame=0)], **CALL, **SIZE)
+    with pytest.raises(ValueError, match="must be uint8"):
+        ours(conditions=[Keyframe(image=np.zeros((32, 48, 3)), frame=0)], **CALL, **SIZE)
+    with pytest.raises(ValueError, match="picture is 16x16, the shot is 48x32"):
+        ours(conditions=[Keyframe(image=torch.zeros(3, 16, 16), frame=0)], **CALL, **SIZE)
+    with pytest.raises(ValueError, match="guidance_scale_2 is for models of two experts"):
+        ours(guidance_scale_2=3.0, **CALL, **SIZE)
     with pytest.raises(ValueError, match="multiples of 16"):
         ours(**CALL, height=40, width=48)
-    with pytest.raises(ValueError, match="holds no model_index.json"):
+    with pytest.raises(ValueError, match=r"holds no model_index\.json"):
         DreaMontagePipeline.from_pretrained(tmp_path)
-
-
-def test_a_tuned_folder_reloads_as_itself(tiny_i2v, tmp_path):
-    pipe = DreaMontagePipeline.from_pretrained(tiny_i2v)
-    pipe.register_to_config(conditioning="interm", window_latents=3, tail_latents=1)
-    pipe.save_pretrained(tmp_path / "ours")
-    again = DreaMontagePipeline.from_pretrained(tmp_path / "ours")
-    assert again.config.conditioning == "interm"
-    assert again.geometry.window_latents == 3
-    call = CALL | SIZE | {"conditions": [Keyframe(image=still(1), frame=5)], "num_frames": 18}
-    assert np.array_equal(pipe(**call).frames, again(**call).frames)
-    assert again(**call).frames.shape == (1, 18, 32, 48, 3)

@@ -4,29 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from diffusers import AutoencoderKLWan
 
 from dreamontage.models import autoencoder
-from tests.fixtures.tiny import Z, tiny_vae
-
-
-def residual_vae() -> AutoencoderKLWan:
-    """The shape of Wan 2.2's TI2V-5B autoencoder: patchified pixels and residual sampling."""
-    torch.manual_seed(0)
-    return AutoencoderKLWan(
-        base_dim=4,
-        z_dim=Z,
-        dim_mult=[1, 1, 1, 1],
-        num_res_blocks=1,
-        temperal_downsample=[False, True, True],
-        latents_mean=[0.0] * Z,
-        latents_std=[1.0] * Z,
-        is_residual=True,
-        in_channels=12,
-        out_channels=12,
-        patch_size=2,
-        scale_factor_spatial=16,
-    ).eval()
+from tests.fixtures.tiny import Z, residual_vae, tiny_vae
 
 
 @pytest.mark.parametrize("make", [tiny_vae, residual_vae])

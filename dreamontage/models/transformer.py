@@ -21,7 +21,6 @@ from diffusers.models.modeling_outputs import Transformer2DModelOutput
 from diffusers.models.transformers.transformer_wan import WanRotaryPosEmbed
 from torch import Tensor, nn
 
-
 # diffusers loads a component of another library only if its module names one of diffusers' bases.
 __all__ = ["DreaMontageTransformer3DModel", "ModelMixin", "SharedRotaryPosEmbed"]
 
@@ -74,9 +73,11 @@ class DreaMontageTransformer3DModel(WanTransformer3DModel):  # type: ignore[misc
     same bits.
     """
 
+    patch_embedding: nn.Conv3d
+
     # diffusers filters a checkpoint's config by this signature: a bare *args, **kwargs would drop
     # every key.
-    @functools.wraps(WanTransformer3DModel.__init__)
+    @functools.wraps(WanTransformer3DModel.__init__)  # type: ignore[misc]
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.rope = SharedRotaryPosEmbed(
@@ -97,8 +98,11 @@ class DreaMontageTransformer3DModel(WanTransformer3DModel):  # type: ignore[misc
             raise ValueError(
                 f"in_channels = {in_channels} is less than the model's own {old.in_channels}"
             )
-        new = nn.Conv3d(in_channels, old.out_channels, old.kernel_size, old.stride)
+        patch = self.config.patch_size
+        new = nn.Conv3d(in_channels, old.out_channels, kernel_size=patch, stride=patch)
         new = new.to(device=old.weight.device, dtype=old.weight.dtype)
+        assert old.bias is not None
+        assert new.bias is not None
         with torch.no_grad():
             new.weight.zero_()
             new.weight[:, : old.in_channels] = old.weight

@@ -1,0 +1,121 @@
+"""What a DiT is told of a shot's conditions, window by window: beside the noise, or in its stead.
+
+Shape legend: B batch, C channels, M = 4 mask channels, L latent frames, H W height and width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Literal
+
+from torch import Tensor
+
+from dreamontage.conditioning import (
+    MASK_CHANNELS,
+    Clip,
+    Encode,
+    IntermTrack,
+    Keyframe,
+    Track,
+)
+from dreamontage.native import NativeTrack, Sight
+from dreamontage.pictures import Picture, as_image
+from dreamontage.plan import Segment
+from dreamontage.sampling import Given
+
+Conditioning = Literal["native", "interm"]
+
+
+class Feed(StrEnum):
+    """How a DiT takes what is given."""
+
+    CHANNELS = "channels"  # mask and condition latents beside the noise: every image-to-video DiT
+    CLEAN = "clean"  # condition latents in the noise's stead, at time 0: Wan 2.2 TI2V-5B
+    NOTHING = "nothing"  # text alone
+
+    @classmethod
+    def of(cls, *, in_channels: int, z_dim: int, expand_timesteps: bool) -> Feed:
+        if expand_timesteps:
+            return cls.CLEAN
+        return cls.CHANNELS if in_channels == z_dim + MASK_CHANNELS + z_dim else cls.NOTHING
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShotConditions:
+    """A shot's conditions as one model takes them."""
+
+    feed: Feed
+    track: Track
+    sight: Sight | None  # for Wan 2.1's CLIP encoder
+
+    def check(self, *, hands_over: bool) -> None:
+        """Raises:
+        ValueError: if the model can take nothing, and there is a condition or a tail to take.
+        """
+        if self.feed is Feed.NOTHING and (hands_over or not self.track.empty):
+            raise ValueError(
+                "this model is text-to-video: it takes no conditions, and no shot longer than its "
+                "window; use image-to-video weights, or tune these, grown by grow_input()"
+            )
+
+    def inputs(
+        self, segment: Segment, tail_BCLHW: Tensor | None, like_BCLHW: Tensor
+    ) -> tuple[Tensor | None, Given | None]:
+        """A window's condition channels, or its clean latents: a model has at most one of them."""
+        self.check(hands_over=tail_BCLHW is not None)
+        if self.feed is Feed.NOTHING:
+            return None, None
+        window_BCLHW = self.track.window(segment.start, segment.stop, tail_BCLHW, like_BCLHW)
+        if self.feed is Feed.CHANNELS:
+            return window_BCLHW, None
+        # The mask is the same all over a frame.
+        slots_L = window_BCLHW[0, :MASK_CHANNELS, :, 0, 0].bool().any(dim=0)
+        return None, Given(latents_BCLHW=window_BCLHW[:, MASK_CHANNELS:], slots_L=slots_L)
+
+
+def shot_conditions(
+    conditions: Sequence[Keyframe | Clip],
+    *,
+    feed: Feed,
+    conditioning: Conditioning,
+    sighted: bool,
+    encode: Encode,
+    processor: Any,
+    height: int,
+    width: int,
+) -> ShotConditions:
+    """Put a shot's conditions onto its latent timeline, encoded as the model was trained to see
+    them.
+
+    Args:
+        sighted: whether the model sees them by CLIP, too; that in their original sizes.
+        processor: diffusers' video processor, which resizes pictures of other sizes.
+    """
+    fitted = [_fitted(condition, processor, height, width) for condition in conditions]
+    track: Track
+    if feed is Feed.CLEAN:
+        # "native" and "interm" are one here: stock TI2V weights know a still encoded alone, too.
+        track = IntermTrack(each.place(encode, height, width).whole() for each in fitted)
+    elif conditioning == "native":
+        track = NativeTrack(fitted, encode, height, width)
+    else:
+        track = IntermTrack(each.place(encode, height, width) for each in fitted)
+    return ShotConditions(feed=feed, track=track, sight=Sight(conditions) if sighted else None)
+
+
+def _fitted(condition: Keyframe | Clip, processor: Any, height: int, width: int) -> Keyframe | Clip:
+    """The condition with its pictures as (3, H, W) tensors; those that are tensors stay as they
+    are.
+    """
+
+    def tensor(picture: Picture) -> Tensor:
+        if isinstance(picture, Tensor):
+            return picture
+        pixels_BCHW: Tensor = processor.preprocess(as_image(picture), height=height, width=width)
+        return pixels_BCHW[0]
+
+    if isinstance(condition, Keyframe):
+        return Keyframe(image=tensor(condition.image), frame=condition.frame)
+    return Clip(frames=[tensor(picture) for picture in condition.frames], frame=condition.frame)

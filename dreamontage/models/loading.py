@@ -1,0 +1,65 @@
+"""Loading model folders: Wan's with our DiT in it, and quietly where nobody watches."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import diffusers.utils.logging
+import transformers.utils.logging
+
+from dreamontage.models.transformer import DreaMontageTransformer3DModel
+from dreamontage.plan import read_json
+
+
+@contextmanager
+def bars_only_on_a_terminal() -> Iterator[None]:
+    """Progress bars fill a worker's log with control characters; off, they are for the whole
+    process, so they are put back as they were.
+    """
+    switches = [diffusers.utils.logging, transformers.utils.logging]
+    active = [each for each in switches if each.is_progress_bar_enabled()]
+    if sys.stderr.isatty():
+        active = []
+    for each in active:
+        each.disable_progress_bar()
+    try:
+        yield
+    finally:
+        for each in active:
+            each.enable_progress_bar()
+
+
+def experts_of(
+    folder: Path, settings: Mapping[str, Any]
+) -> dict[str, DreaMontageTransformer3DModel]:
+    """Our DiT for each of a stock folder's, but for those that ``settings`` hold already.
+
+    A stock folder's index names diffusers' class; ours loads the same files. Our own folders name
+    ours, which diffusers finds by itself.
+
+    Args:
+        settings: what the pipeline's ``from_pretrained`` was called with.
+
+    Raises:
+        ValueError: if the folder holds no ``model_index.json``.
+    """
+    if not (folder / "model_index.json").is_file():
+        raise ValueError(f"{folder} is no model folder: it holds no model_index.json")
+    index = read_json(folder / "model_index.json")
+    dtype = settings.get("dtype", settings.get("torch_dtype"))
+
+    def load(name: str) -> DreaMontageTransformer3DModel:
+        own = dtype.get(name, dtype.get("default")) if isinstance(dtype, Mapping) else dtype
+        return DreaMontageTransformer3DModel.from_pretrained(
+            folder / name, dtype=own, variant=settings.get("variant")
+        )
+
+    return {
+        name: load(name)
+        for name in ("transformer", "transformer_2")
+        if name not in settings and index.get(name, [None])[0] == "diffusers"
+    }

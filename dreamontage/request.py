@@ -1,0 +1,71 @@
+"""A notebook user's call, checked and planned as a storyboard's shot is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fractions import Fraction
+
+from dreamontage import notation
+from dreamontage.conditioning import Clip, Keyframe
+from dreamontage.placement import Placed, clashes
+from dreamontage.plan import Geometry, ShotPlan, plan_shot
+from dreamontage.storyboard import PromptSpan
+
+
+def placed(conditions: Sequence[Keyframe | Clip]) -> list[Placed]:
+    """The conditions as the planner knows them."""
+    return [
+        Placed(index=index, kind="clip", frame=condition.frame, frames=len(condition.frames))
+        if isinstance(condition, Clip)
+        else Placed(index=index, kind="keyframe", frame=condition.frame, frames=1)
+        for index, condition in enumerate(conditions)
+    ]
+
+
+def plan_request(
+    *,
+    prompt: str,
+    conditions: Sequence[Keyframe | Clip],
+    frames: int,
+    fps: float,
+    seed: int,
+    height: int,
+    width: int,
+    geometry: Geometry,
+) -> ShotPlan:
+    """The shot's segments.
+
+    Raises:
+        ValueError: for a size off the model's grid, a condition outside the shot or on another's
+            place, or an unreadable prompt.
+    """
+    multiple = geometry.spatial_multiple
+    if height % multiple or width % multiple:
+        raise ValueError(
+            f"height and width must be multiples of {multiple}, and are {height} and {width}"
+        )
+    for index, condition in enumerate(conditions):
+        if isinstance(condition, Clip) and not condition.frames:
+            raise ValueError(f"conditions[{index}] is a clip without frames")
+    where = placed(conditions)
+    for each in where:
+        if each.stop > frames:
+            raise ValueError(
+                f"conditions[{each.index}] reaches frame {each.stop - 1}, past the shot's "
+                f"last frame, {frames - 1}"
+            )
+    for clash in clashes(where):
+        raise ValueError(
+            f"conditions[{clash.condition.index}] {clash.reason} conditions[{clash.other.index}]"
+        )
+    spans, problems = notation.parse(prompt)
+    if problems:
+        raise ValueError("; ".join(f"prompt {problem}" for problem in problems))
+    return plan_shot(
+        frames=frames,
+        fps=Fraction(str(fps)),
+        prompts=[PromptSpan.model_validate(span) for span in spans],
+        conditions=where,
+        seed=seed,
+        geometry=geometry,
+    )
