@@ -1,39 +1,138 @@
-"""Print the tables: ``python -m bench``."""
+"""Print the tables: ``python -m bench [memory|speed|states|options ...]``, all by default."""
 
 from __future__ import annotations
 
-import platform
+import argparse
+import tempfile
 from pathlib import Path
 
+import diffusers
 import torch
+import transformers
 from rich.console import Console
 from rich.table import Table
 
-from bench import memory, speed
+from bench import memory, models, options, speed, states
+from bench.clock import DEVICE, machine
+from dreamontage import DreaMontagePipeline
 
 WEIGHTS = Path(__file__).parents[1] / "weights" / "nano"
+TABLES = ("memory", "speed", "states", "options")
+
+
+def show_memory(console: Console) -> None:
+    shown = Table(
+        *("segments", "frames", "seconds", "a segment"),
+        *("loaded MiB", "peak MiB", "grown MiB", "drift MiB"),
+        title=f"A shot by its length: weights/nano, {memory.STEPS} steps a segment, on the CPU",
+        caption="(ratios to the shortest) loaded: torch and the model; grown: peak less loaded;\n"
+        "drift: resident before the last segment less before the third",
+    )
+    first: dict[str, float] | None = None
+    for row in memory.table(WEIGHTS):
+        first = first or row
+
+        def beside(value: float, start: float) -> str:
+            return f" ({value / start:.2f})"
+
+        each, grown = row["seconds"] / row["segments"], row["peak_mib"] - row["loaded_mib"]
+        shown.add_row(
+            str(row["segments"]),
+            str(row["frames"]),
+            f"{row['seconds']:.1f}",
+            f"{each:.3f}" + beside(each, first["seconds"] / first["segments"]),
+            f"{row['loaded_mib']:.0f}",
+            f"{row['peak_mib']:.0f}" + beside(row["peak_mib"], first["peak_mib"]),
+            f"{grown:.0f}",
+            f"{row['drift_mib']:+.1f}",
+        )
+    console.print(shown)
+
+
+def show_speed(console: Console, folder: Path) -> None:
+    shown = Table(
+        *("what", "ours", "diffusers'", "ours / diffusers'"),
+        title=f"The same film from the same random weights: {models.SHAPE.name}",
+        caption=f"medians of {models.SHAPE.turns} turns; the films were compared first: equal",
+    )
+    for what, mine, others, ratio in speed.table(folder):
+        shown.add_row(what, f"{mine * 1e3:.1f} ms", f"{others * 1e3:.1f} ms", f"{ratio:.3f}")
+    console.print(shown)
+
+
+def show_states(console: Console, folder: Path) -> None:
+    shown = Table(
+        *("state", "size", "to bytes", "from bytes", "both, of a denoise step"),
+        title="Storing a denoise state (UniPC), without the disk's or the network's part",
+    )
+    for what, size, write, read, step in states.table(folder):
+        share = f"{(write + read) / step:.1%}" if step is not None else "-"
+        shown.add_row(
+            what, f"{size / 1e6:.2f} MB", f"{write * 1e3:.2f} ms", f"{read * 1e3:.2f} ms", share
+        )
+    console.print(shown)
+
+
+def show_options(console: Console, folder: Path, *, compile: bool) -> None:
+    def load() -> DreaMontagePipeline:
+        if DEVICE.type == "cuda":
+            return models.ours(folder)
+        return DreaMontagePipeline.from_pretrained(WEIGHTS)
+
+    big = DEVICE.type == "cuda"
+    name = models.SHAPE.name if big else "weights/nano, 25 frames of 64x64"
+    shown = Table(
+        *("option", "setting", "it says", "resumable", "with / without", "relative error"),
+        title=f"Speed options on one segment of 12 steps: {name}",
+        caption="seconds of a segment; errors in its latents"
+        + ("; random weights: a trained model's errors differ" * big),
+    )
+    rows = options.table(
+        load,
+        size={"height": 480, "width": 832} if big else {"height": 64, "width": 64},
+        latents=9 if big else 7,
+        steps=12,
+        turns=5,
+        compile=compile or big,
+    )
+    for row in rows:
+        ((option, setting),) = row.options.chosen.items()
+        text = str(setting)
+        shown.add_row(
+            option,
+            text if len(text) < 40 else text.split("(")[0],
+            row.says,
+            "yes" if row.resumable else "no",
+            f"{row.ratio:.2f}",
+            f"{row.error:.1e}" if row.error else "0",
+        )
+    console.print(shown)
 
 
 def main() -> None:
-    console = Console()
-    console.print(
-        f"torch {torch.__version__}, {torch.get_num_threads()} threads, {platform.machine()}"
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("tables", nargs="*", choices=("all", *TABLES), default="all")
+    parser.add_argument(
+        "--compile", action="store_true", help="torch.compile on a CPU too: takes minutes"
     )
-    rows = memory.table(WEIGHTS)
-    shown = Table("segments", "seconds", "seconds a segment", "peak MiB", "peak over the first")
-    for row in rows:
-        shown.add_row(
-            str(row["segments"]),
-            f"{row['seconds']:.1f}",
-            f"{row['seconds'] / row['segments']:.2f}",
-            f"{row['peak_mib']:.0f}",
-            f"{row['peak_mib'] / rows[0]['peak_mib']:.3f}",
-        )
-    console.print("A shot's memory and time by its length", shown)
-    shown = Table("what", "ours / diffusers")
-    for what, ratio in speed.table().items():
-        shown.add_row(what, f"{ratio:.2f}")
-    console.print("The same film from the same weights, in turns", shown)
+    asked = parser.parse_args()
+    tables = TABLES if "all" in asked.tables else asked.tables
+    for each in (diffusers.utils.logging, transformers.utils.logging):
+        each.set_verbosity_error()
+        each.disable_progress_bar()
+    torch.manual_seed(0)
+    console = Console(width=130)
+    console.print(machine())
+    with tempfile.TemporaryDirectory() as folder:
+        weights = models.save(Path(folder))
+        if "memory" in tables:
+            show_memory(console)
+        if "speed" in tables:
+            show_speed(console, weights)
+        if "states" in tables:
+            show_states(console, weights)
+        if "options" in tables:
+            show_options(console, weights, compile=asked.compile)
 
 
 if __name__ == "__main__":

@@ -1,85 +1,123 @@
-"""Our pipeline beside diffusers' own, on the same weights, in one process, taking turns.
+"""Our pipeline beside diffusers' own: the same weights, one process, taking turns.
 
-The weights are random, of Wan's shape made small: the arithmetic is the same, and both give the
-same film, which is checked. Ratios are medians over turns: a shared machine is noisy.
+The weights are random: the arithmetic is the same, and so is the film, which is checked first.
 """
 
 from __future__ import annotations
 
-import statistics
-import tempfile
-import time
-from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from diffusers import WanImageToVideoPipeline
 from PIL import Image
 
-from dreamontage import DreaMontagePipeline, Keyframe
+from bench import models
+from bench.clock import between, in_turns, now, seconds, step_seconds
+from bench.models import SHAPE
+from dreamontage import Keyframe
 from dreamontage.models import autoencoder
-from tests.fixtures.tiny import save_tiny_wan
+from dreamontage.request import plan_request
 
-_CALL = {
-    "prompt": "a cat",
-    "height": 96,
-    "width": 96,
-    "num_frames": 33,
-    "guidance_scale": 1.0,
-}
-
-
-def _turns(ours: Callable[[], object], theirs: Callable[[], object], turns: int) -> float:
-    """Our seconds over theirs: the median of the turns' ratios."""
-    ratios = []
-    for _ in range(turns):
-        began = time.perf_counter()
-        ours()
-        middle = time.perf_counter()
-        theirs()
-        ratios.append((middle - began) / (time.perf_counter() - middle))
-    return statistics.median(ratios)
+GUIDANCE = 5.0  # so that the model is asked twice a step
+PROMPT = "a cat walks"
 
 
 @torch.no_grad()
-def table(turns: int = 7) -> dict[str, float]:
-    """Ratios, ours over diffusers': less than 1 is faster."""
-    with tempfile.TemporaryDirectory() as folder:
-        weights = save_tiny_wan(Path(folder) / "i2v", "i2v")
-        ours = DreaMontagePipeline.from_pretrained(weights)
-        theirs = WanImageToVideoPipeline.from_pretrained(weights)
-    theirs.set_progress_bar_config(disable=True)
-    still = Image.fromarray(np.random.default_rng(0).integers(0, 255, (96, 96, 3), dtype=np.uint8))
+def table(folder: Path) -> list[tuple[str, float, float, float]]:
+    """What, our seconds, diffusers' seconds, and the ratio: less than 1 means that ours is faster.
 
-    def our_film(steps: int = 4, output: str = "np") -> np.ndarray:
-        return ours(
-            conditions=[Keyframe(image=still, frame=0)],
-            num_inference_steps=steps,
-            output_type=output,
-            generator=torch.Generator().manual_seed(0),
-            **_CALL,
-        ).frames
+    Args:
+        folder: of weights, from ``models.save``.
+    """
+    ours, theirs = models.ours(folder), models.theirs(folder)
+    height, width, frames = (SHAPE.call[name] for name in ("height", "width", "num_frames"))
+    pixels = np.random.default_rng(0).integers(0, 255, (height, width, 3), dtype=np.uint8)
+    still = Image.fromarray(pixels)
+    asked: dict[str, Any] = {
+        "prompt": PROMPT,
+        "negative_prompt": "",
+        "num_inference_steps": SHAPE.steps,
+        "guidance_scale": GUIDANCE,
+        **SHAPE.call,
+    }
 
-    def their_film(steps: int = 4, output: str = "np") -> np.ndarray:
-        return theirs(
-            image=still,
-            num_inference_steps=steps,
-            output_type=output,
-            generator=torch.Generator().manual_seed(0),
-            **_CALL,
-        ).frames
+    def seeded() -> torch.Generator:
+        return torch.Generator().manual_seed(0)
+
+    def our_film() -> Any:
+        conditions = [Keyframe(image=still, frame=0)]
+        return ours(conditions=conditions, generator=seeded(), **asked).frames
+
+    def their_film() -> Any:
+        return theirs(image=still, generator=seeded(), **asked).frames
 
     assert np.array_equal(our_film(), their_film()), "both have to make the same film"
-    latents_BCLHW = torch.randn(1, ours.vae.config.z_dim, 9, 12, 12)
-    return {
-        "denoise steps": _turns(
-            lambda: our_film(12, "latent"), lambda: their_film(12, "latent"), turns
+
+    (segment,) = plan_request(
+        prompt=PROMPT,
+        conditions=[],
+        frames=frames,
+        fps=16,
+        seed=0,
+        height=height,
+        width=width,
+        geometry=ours.geometry,
+    ).segments
+    track = ours.track([Keyframe(image=still, frame=0)], height, width)
+
+    def our_step() -> float:
+        return step_seconds(
+            ours.denoise_segment(
+                segment,
+                track=track,
+                previous_BCLHW=None,
+                height=height,
+                width=width,
+                sampler=ours.sampler(SHAPE.steps, GUIDANCE),
+                max_sequence_length=SHAPE.call["max_sequence_length"],
+            )
+        )
+
+    def their_step() -> float:
+        stamps: list[float] = []
+
+        def stamp(*_: Any) -> dict[str, Any]:
+            stamps.append(now())
+            return {}
+
+        theirs(
+            image=still,
+            generator=seeded(),
+            output_type="latent",
+            callback_on_step_end=stamp,
+            **asked,
+        )
+        return between(stamps)
+
+    scale = ours.vae.config.scale_factor_spatial
+    latents_BCLHW = torch.randn(
+        1, ours.vae.config.z_dim, segment.latents, height // scale, width // scale
+    ).to(ours.vae.device)
+
+    def their_decode() -> Any:
+        video_BCTHW = theirs.vae.decode(autoencoder.denormalise(theirs.vae, latents_BCLHW)).sample
+        return video_BCTHW.float().cpu()
+
+    def our_decode() -> Any:
+        return list(autoencoder.decode(ours.vae, [latents_BCLHW]))
+
+    assert torch.equal(torch.cat(our_decode(), dim=2), their_decode())
+
+    turns = SHAPE.turns
+    return [
+        ("a denoise step", *in_turns(our_step, their_step, turns)),
+        (
+            f"decode of {frames} frames",
+            *in_turns(lambda: seconds(our_decode), lambda: seconds(their_decode), turns),
         ),
-        "decode": _turns(
-            lambda: list(autoencoder.decode(ours.vae, [latents_BCLHW])),
-            lambda: theirs.vae.decode(autoencoder.denormalise(theirs.vae, latents_BCLHW)).sample,
-            turns,
+        (
+            f"end to end, {SHAPE.steps} steps",
+            *in_turns(lambda: seconds(our_film), lambda: seconds(their_film), turns),
         ),
-        "end to end": _turns(our_film, their_film, turns),
-    }
+    ]

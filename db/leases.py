@@ -15,11 +15,11 @@ from typing import Any
 
 from sqlalchemy import delete, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.orm import Session
 
 from db.models import Segment, TakeSegment
 from db.questions import Questions
 from db.states import SegmentState
+from db.takes import reopen_take
 
 # Each question is one statement and one transaction: this is when it was asked.
 _NOW = func.now()
@@ -59,29 +59,43 @@ class SegmentSlot:
 class SegmentLeases(Questions):
     """The questions about segments."""
 
-    def ensure_segments(self, slots: Sequence[SegmentSlot]) -> None:
-        """Have a row for every key; those that exist, in whatever state, stay as they are."""
-        with self._sessions.begin() as session:
-            _ensure(session, slots)
-
     def set_take_segments(self, take_id: str, slots: Sequence[SegmentSlot]) -> None:
-        """Say which segments a take is made of, in place of what was said before.
+        """Say which segments a take is made of; rows of those that do not exist yet are made.
 
-        Rows of segments that do not exist yet are made.
+        Where that is not what was said before (another model, another format of the keys), what
+        the take has come to was made of other segments: it is rendering again, its frames, its
+        scores and its verdict forgotten.
         """
+        assert slots
+        # In one order for everybody: two takes that share keys must not wait for each other.
+        steps = {slot.key: slot.steps for slot in sorted(slots, key=lambda slot: slot.key)}
+        rows = [
+            {
+                "index": slot.index,
+                "key": slot.key,
+                "start": slot.start,
+                "stop": slot.stop,
+                "tail": slot.tail,
+            }
+            for slot in slots
+        ]
+        before = (
+            select(*(getattr(TakeSegment, name) for name in rows[0]))
+            .where(TakeSegment.take_id == take_id)
+            .order_by(TakeSegment.index)
+        )
         with self._sessions.begin() as session:
-            _ensure(session, slots)
+            session.execute(
+                insert(Segment)
+                .values([{"key": key, "steps": count} for key, count in steps.items()])
+                .on_conflict_do_nothing()
+            )
+            if rows == [dict(row) for row in session.execute(before).mappings()]:
+                return
+            reopen_take(session, take_id)
             session.execute(delete(TakeSegment).where(TakeSegment.take_id == take_id))
-            session.add_all(
-                TakeSegment(
-                    take_id=take_id,
-                    index=slot.index,
-                    key=slot.key,
-                    start=slot.start,
-                    stop=slot.stop,
-                    tail=slot.tail,
-                )
-                for slot in slots
+            session.execute(
+                insert(TakeSegment).values([{"take_id": take_id} | row for row in rows])
             )
 
     def take_segments(self, take_id: str) -> list[TakeSegment]:
@@ -165,6 +179,24 @@ class SegmentLeases(Questions):
         """Give the segment back for anyone to go on with, checkpoint and all. Raises LostLease."""
         self._write(lease, state=SegmentState.WAITING, **_NO_LEASE)
 
+    def forget_latents(self, key: str, address: str) -> None:
+        """Say that a done segment's latents at `address` are lost: it waits, to begin from noise.
+
+        Does nothing if the segment has other latents by now, or none. Steps that were run for
+        what is lost stay counted.
+        """
+        with self._sessions.begin() as session:
+            session.execute(
+                update(Segment)
+                .where(Segment.key == key, Segment.latents_address == address)
+                .values(
+                    state=SegmentState.WAITING,
+                    latents_address=None,
+                    checkpoint_address=None,
+                    checkpoint_step=0,
+                )
+            )
+
     def _write(self, lease: Lease, **values: Any) -> Segment:
         guarded = (
             update(Segment)
@@ -191,18 +223,6 @@ _NO_LEASE: dict[str, None] = {
     "lease_beat_at": None,
     "lease_expires_at": None,
 }
-
-
-def _ensure(session: Session, slots: Sequence[SegmentSlot]) -> None:
-    if not slots:
-        return
-    # In one order for everybody: two takes that share keys must not wait for each other.
-    rows = {slot.key: slot.steps for slot in sorted(slots, key=lambda slot: slot.key)}
-    session.execute(
-        insert(Segment)
-        .values([{"key": key, "steps": steps} for key, steps in rows.items()])
-        .on_conflict_do_nothing()
-    )
 
 
 def _lease(segment: Segment) -> Lease:

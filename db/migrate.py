@@ -5,6 +5,7 @@ From a shell: `alembic -c db/alembic.ini -x url=postgresql://… upgrade head`.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from threading import Lock
@@ -15,7 +16,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import CheckConstraint, Column, Connection, Constraint, Index, inspect
+from sqlalchemy import CheckConstraint, Column, Connection, Constraint, Dialect, Index, inspect
 from sqlalchemy.schema import SchemaItem
 
 from db.engine import open_engine
@@ -89,11 +90,38 @@ def _table_faults(connection: Connection) -> list[str]:
     for table in Base.metadata.sorted_tables:
         if table.name not in present:
             continue
-        wanted = {str(c.name) for c in table.constraints if isinstance(c, CheckConstraint)}
-        found = {str(c["name"]) for c in inspector.get_check_constraints(table.name)}
-        faults += [f"missing constraint {table.name}.{name}" for name in sorted(wanted - found)]
-        faults += [f"unknown constraint {table.name}.{name}" for name in sorted(found - wanted)]
+        wanted = {
+            str(each.name): _literals(_sql(each, connection.dialect))
+            for each in table.constraints
+            if isinstance(each, CheckConstraint)
+        }
+        found = {
+            str(each["name"]): _literals(each["sqltext"])
+            for each in inspector.get_check_constraints(table.name)
+        }
+        faults += [
+            f"missing constraint {table.name}.{name}" for name in sorted({*wanted} - {*found})
+        ]
+        faults += [
+            f"unknown constraint {table.name}.{name}" for name in sorted({*found} - {*wanted})
+        ]
+        faults += [
+            f"constraint {table.name}.{name} speaks of {sorted(found[name])},"
+            f" not of {sorted(wanted[name])}"
+            for name in sorted({*wanted} & {*found})
+            if wanted[name] != found[name]
+        ]
     return faults
+
+
+def _sql(constraint: CheckConstraint, dialect: Dialect) -> str:
+    options = {"literal_binds": True}
+    return str(constraint.sqltext.compile(dialect=dialect, compile_kwargs=options))
+
+
+def _literals(sql: str) -> set[str]:
+    """The quoted values in a condition: Postgres stores all else of it in words of its own."""
+    return set(re.findall(r"'((?:[^']|'')*)'", sql))
 
 
 def _told(difference: Any) -> str:

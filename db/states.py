@@ -70,7 +70,8 @@ class SegmentState(StrEnum):
     """A holder has the lease. May be claimed by another once the lease has run out."""
 
     DONE = "done"
-    """Its latents are in the store. Never claimed again, by any take of any storyboard."""
+    """Its latents are in the store. Never claimed again, by any take of any storyboard, unless
+    they are lost there."""
 
     FAILED = "failed"
     """Its last holder gave up; `error` says why. May be claimed again, as if waiting."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import select
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.dialects.postgresql import Insert, insert
+from sqlalchemy.orm import Session
 
 from db import ids
 from db.models import Asset, Condition, Deliverable, Shot, Storyboard
@@ -16,35 +18,64 @@ from db.questions import Questions
 from db.states import AssetKind, ConditionKind, DeliverableKind, ShotState, StoryboardState
 
 
-class StoryboardQuestions(Questions):
-    def add_storyboard(
-        self,
-        storyboard_id: str,
-        *,
-        title: str,
-        document: Mapping[str, Any],
-        variant: str | None = None,
-        parent_id: str | None = None,
-        due_at: datetime | None = None,
-    ) -> Storyboard:
-        """Store a validated storyboard under an id from `ids.new_storyboard_id()`.
+@dataclass(frozen=True, kw_only=True)
+class NewAsset:
+    """A file that has come in, under the sha256 of its bytes."""
 
-        One that is there already stays as it is.
+    digest: str
+    kind: AssetKind
+    address: str
+    info: Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewCondition:
+    """What is to hold a shot at some of its frames; numbered from 0 within the shot."""
+
+    index: int
+    kind: ConditionKind
+    frame: int
+    frames: int
+    asset: NewAsset
+    rendition_address: str
+    rendition_spec: Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewShot:
+    name: str | None
+    frames: int
+    seed: int
+    conditions: Sequence[NewCondition] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewStoryboard:
+    """A validated storyboard, under an id from `ids.new_storyboard_id()`, and all of its shots."""
+
+    id: str
+    title: str
+    document: Mapping[str, Any]
+    shots: Sequence[NewShot]
+    variant: str | None = None
+    parent_id: str | None = None
+    due_at: datetime | None = None
+
+
+class StoryboardQuestions(Questions):
+    def add_storyboards(self, boards: Sequence[NewStoryboard]) -> None:
+        """Store them, their shots, conditions and assets: all at once or, on an error, nothing.
+
+        A storyboard that is there already stays as it is, with all that is below it.
         """
+        conditions = [each for new in boards for shot in new.shots for each in shot.conditions]
+        assets = {each.asset.digest: each.asset for each in conditions}
         with self._sessions.begin() as session:
-            session.execute(
-                insert(Storyboard)
-                .values(
-                    id=storyboard_id,
-                    title=title,
-                    document=dict(document),
-                    variant=variant,
-                    parent_id=parent_id,
-                    due_at=due_at,
-                )
-                .on_conflict_do_nothing()
-            )
-            return session.get_one(Storyboard, storyboard_id)
+            # In one order for everybody: two that share assets must not wait for each other.
+            for digest in sorted(assets):
+                session.execute(_newest(assets[digest]))
+            for new in boards:
+                _add_storyboard(session, new)
 
     def storyboard(self, storyboard_id: str) -> Storyboard:
         return self._get(Storyboard, storyboard_id)
@@ -78,6 +109,14 @@ class StoryboardQuestions(Questions):
             .order_by(Storyboard.due_at, Storyboard.id)
         )
 
+    def rendering_storyboards(self) -> list[Storyboard]:
+        """Those that a flow run is said to work on."""
+        return self._all(
+            select(Storyboard)
+            .where(Storyboard.state == StoryboardState.RENDERING)
+            .order_by(Storyboard.id)
+        )
+
     def recent_storyboards(self, limit: int) -> list[Storyboard]:
         """The latest `limit` that were added, newest first."""
         return self._all(
@@ -104,19 +143,6 @@ class StoryboardQuestions(Questions):
                 raise LookupError(f"no storyboard {storyboard_id}")
             return read_progress(session, storyboard)
 
-    def add_shot(
-        self, storyboard_id: str, index: int, *, name: str | None, frames: int, seed: int
-    ) -> Shot:
-        return self._upsert(
-            Shot,
-            id=ids.shot_id(storyboard_id, index),
-            storyboard_id=storyboard_id,
-            index=index,
-            name=name,
-            frames=frames,
-            seed=seed,
-        )
-
     def shot(self, shot_id: str) -> Shot:
         return self._get(Shot, shot_id)
 
@@ -129,14 +155,6 @@ class StoryboardQuestions(Questions):
         """Move it on. Raises ValueError if its present state does not allow that."""
         allowed = [before for before in ShotState if state in before.next]
         return self._move(Shot, shot_id, state, allowed, error)
-
-    def add_asset(
-        self, digest: str, *, kind: AssetKind, address: str, info: Mapping[str, Any]
-    ) -> Asset:
-        return self._upsert(Asset, digest=digest, kind=kind, address=address, info=dict(info))
-
-    def asset(self, digest: str) -> Asset:
-        return self._get(Asset, digest)
 
     def add_condition(
         self,
@@ -192,3 +210,55 @@ class StoryboardQuestions(Questions):
             .where(Deliverable.storyboard_id == storyboard_id)
             .order_by(Deliverable.kind)
         )
+
+
+def _newest(asset: NewAsset) -> Insert:
+    """An asset's row; a newer address of the same bytes replaces the one before."""
+    statement = insert(Asset).values(
+        digest=asset.digest, kind=asset.kind, address=asset.address, info=dict(asset.info)
+    )
+    named = {name: statement.excluded[name] for name in ("kind", "address", "info")}
+    return statement.on_conflict_do_update(index_elements=["digest"], set_=named)
+
+
+def _add_storyboard(session: Session, new: NewStoryboard) -> None:
+    added = session.scalar(
+        insert(Storyboard)
+        .values(
+            id=new.id,
+            title=new.title,
+            document=dict(new.document),
+            variant=new.variant,
+            parent_id=new.parent_id,
+            due_at=new.due_at,
+        )
+        .on_conflict_do_nothing()
+        .returning(Storyboard.id)
+    )
+    if added is None:
+        return
+    for index, shot in enumerate(new.shots):
+        shot_id = ids.shot_id(new.id, index)
+        session.execute(
+            insert(Shot).values(
+                id=shot_id,
+                storyboard_id=new.id,
+                index=index,
+                name=shot.name,
+                frames=shot.frames,
+                seed=shot.seed,
+            )
+        )
+        for each in shot.conditions:
+            session.execute(
+                insert(Condition).values(
+                    shot_id=shot_id,
+                    index=each.index,
+                    kind=each.kind,
+                    frame=each.frame,
+                    frames=each.frames,
+                    asset=each.asset.digest,
+                    rendition_address=each.rendition_address,
+                    rendition_spec=dict(each.rendition_spec),
+                )
+            )

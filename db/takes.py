@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import ColumnElement, delete, select, update
 from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
 
 from db import ids
 from db.models import Embedding, Score, Take, Threshold
@@ -57,6 +58,14 @@ class TakeQuestions(Questions):
         return self._update(
             Take, take_id, state=TakeState.RENDERED, mezzanine_address=mezzanine_address
         )
+
+    def forget_mezzanine(self, take_id: str, address: str) -> None:
+        """Say that the frames at `address` are lost: the take is to be decoded and judged anew.
+
+        Does nothing if the take has other frames by now, or none.
+        """
+        with self._sessions.begin() as session:
+            reopen_take(session, take_id, Take.mezzanine_address == address)
 
     def add_scores(self, take_id: str, scores: Sequence[ScoreRow]) -> None:
         """Store what was measured of a take, in place of what was measured before."""
@@ -148,3 +157,15 @@ class TakeQuestions(Questions):
 
     def thresholds(self) -> list[Threshold]:
         return self._all(select(Threshold).order_by(Threshold.name))
+
+
+def reopen_take(session: Session, take_id: str, *only_if: ColumnElement[bool]) -> None:
+    """Have it rendering again, with no frames and nothing said of them; part of a transaction."""
+    reopened = session.scalar(
+        update(Take)
+        .where(Take.id == take_id, *only_if)
+        .values(state=TakeState.RENDERING, mezzanine_address=None, verdict=None, reasons=[])
+        .returning(Take.id)
+    )
+    if reopened is not None:
+        session.execute(delete(Score).where(Score.take_id == take_id))

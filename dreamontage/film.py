@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from dreamontage import media
 from dreamontage.intake import condition_label
@@ -75,6 +75,87 @@ def deliver(
     }
     path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
     return Deliverables(film=film, sheet=sheet, record=path)
+
+
+class Window(Protocol):
+    """A segment's window [start, stop) on its shot's latents; its first `tail` are the one
+    before's."""
+
+    @property
+    def start(self) -> int: ...
+    @property
+    def stop(self) -> int: ...
+    @property
+    def tail(self) -> int: ...
+
+
+class Measured(Protocol):
+    """A score, of the gate or as it was stored."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def value(self) -> float: ...
+    @property
+    def frame(self) -> int | None: ...
+    @property
+    def detail(self) -> str: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class ToldCondition:
+    """A condition by its bytes: sha256 of the asset, and of the rendition that `spec` made of
+    it."""
+
+    placed: Placed
+    asset: str
+    rendition: str
+    spec: Mapping[str, Any]
+
+
+def told_shot(
+    *,
+    name: str | None,
+    frames: int,
+    attempt: int,
+    seed: int,
+    segments: Sequence[tuple[str, Window]],
+    conditions: Sequence[ToldCondition],
+    verdict: str | None,
+    reasons: Sequence[str],
+    scores: Sequence[Measured],
+) -> dict[str, Any]:
+    """A shot's take as the film's record has it: all that determined it, and how it was judged.
+
+    ``seed`` is the take's, and ``segments`` are its keys with their windows, in order.
+    """
+    return {
+        "name": name,
+        "frames": frames,
+        "take": attempt,
+        "seed": seed,
+        "verdict": verdict,
+        "reasons": list(reasons),
+        "scores": [
+            {"name": each.name, "value": each.value, "frame": each.frame, "detail": each.detail}
+            for each in scores
+        ],
+        "segments": [
+            {"key": key, "start": window.start, "stop": window.stop, "tail": window.tail}
+            for key, window in segments
+        ],
+        "conditions": [
+            {
+                "kind": each.placed.kind,
+                "frame": each.placed.frame,
+                "frames": each.placed.frames,
+                "asset": each.asset,
+                "rendition": each.rendition,
+                "made_by": dict(each.spec),
+            }
+            for each in conditions
+        ],
+    }
 
 
 def slug(title: str) -> str:

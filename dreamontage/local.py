@@ -16,8 +16,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from dreamontage import keys, scorer
-from dreamontage.film import Deliverables, ShotFilm, deliver
-from dreamontage.intake import Rendition, condition_label, of_shot, take_in
+from dreamontage.film import Deliverables, ShotFilm, ToldCondition, deliver, told_shot
+from dreamontage.intake import Rendition, condition_label, file_digest, of_shot, take_in
 from dreamontage.pipeline import DreaMontagePipeline
 from dreamontage.plan import Segment, ShotPlan, plan_shot
 from dreamontage.seeds import take_seed
@@ -26,6 +26,8 @@ from dreamontage.take import load_condition, write_take
 
 Progress = Callable[[str, int, int], None]
 """Told what is being done, how far it is, and of how much."""
+
+_ATTEMPT = 0  # there is one take a shot
 
 
 def render(
@@ -58,17 +60,25 @@ def render(
             judgement = scorer.judge(scores, takes_left=0, fps=board.fps)
             judgements.append(judgement)
             told.append(
-                {
-                    "name": board.shot_name(index),
-                    "seed": one.seed,
-                    "verdict": judgement.verdict.value,
-                    "reasons": list(judgement.reasons),
-                    "scores": [
-                        {"name": score.name, "value": score.value, "frame": score.frame}
-                        for score in scores
+                told_shot(
+                    name=board.shot_name(index),
+                    frames=one.frames,
+                    attempt=_ATTEMPT,
+                    seed=one.seed,
+                    segments=list(zip(one.keys, one.plan.segments, strict=True)),
+                    conditions=[
+                        ToldCondition(
+                            placed=each.placed,
+                            asset=file_digest(each.asset),
+                            rendition=each.digest,
+                            spec=each.spec,
+                        )
+                        for each in one.renditions
                     ],
-                    "segments": one.keys,
-                }
+                    verdict=judgement.verdict.value,
+                    reasons=judgement.reasons,
+                    scores=scores,
+                )
             )
         progress("writing the film", 0, 1)
         made = deliver(
@@ -78,12 +88,16 @@ def render(
             name=name,
             smoke=pipe.config.maturity == "smoke",
             record={
-                "model": {"revision": pipe.revision},
+                "model": {"revision": pipe.revision, "machine": _machine_of(pipe)},
                 "sampler": _sampler_of(pipe, board),
                 "shots": told,
             },
         )
     return made, judgements
+
+
+def _machine_of(pipe: DreaMontagePipeline) -> str:
+    return f"{pipe.device.type} {str(pipe.dtype).removeprefix('torch.')}"
 
 
 def _sampler_of(pipe: DreaMontagePipeline, board: Storyboard) -> dict[str, int | float]:
@@ -105,7 +119,7 @@ class _Shot:
         self.board, self.index, self.pipe, self.kept = board, index, pipe, kept
         self.renditions = renditions
         self.placed = [rendition.placed for rendition in renditions]
-        self.seed = take_seed(board.shot_seed(index), 0)
+        self.seed = take_seed(board.shot_seed(index), _ATTEMPT)
         self.frames = board.shots[index].frames(board.fps)
         self.plan: ShotPlan = plan_shot(
             frames=self.frames,
@@ -156,11 +170,12 @@ class _Shot:
         for segment in self.plan.segments:
             key = keys.segment_key(
                 model_revision=pipe.revision,
+                machine=_machine_of(pipe),
                 segment=segment,
                 conditions=keys.window_conditions(segment, self.placed, digests),
                 width=size.width,
                 height=size.height,
-                negative_prompt=self.board.negative_prompt,
+                negative_prompt=self.board.negative_prompt if sampler["guidance"] > 1 else "",
                 sampler=sampler,
                 previous=self.keys[-1] if self.keys else None,
             )

@@ -19,6 +19,7 @@ from dreamontage import timeline
 from dreamontage.assets import ClipSeconds
 from dreamontage.estimate import Estimate, estimate, parameters
 from dreamontage.faults import Fault, StoryboardError
+from dreamontage.models.folder import folder_facts
 from dreamontage.plan import Geometry, Placed, Segment, ShotPlan, placed, plan_shot, read_json
 from dreamontage.storyboard import Shot, Storyboard
 
@@ -39,7 +40,7 @@ class Model:
     @classmethod
     def from_folder(cls, folder: Path) -> Model:
         """Raises `ValueError` naming the file that is missing or wrong."""
-        index = read_json(folder / "model_index.json")
+        facts = folder_facts(folder)
         config = read_json(folder / "transformer" / "config.json")
         stored = sum(file.stat().st_size for file in (folder / "transformer").glob("*.safetensors"))
         return cls(
@@ -47,9 +48,9 @@ class Model:
             geometry=Geometry.from_folder(folder),
             config=config,
             spatial_scale=read_json(folder / "vae" / "config.json").get("scale_factor_spatial", 8),
-            steps=index.get("default_steps", 50),
-            guidance=index.get("default_guidance", 5.0),
-            text_tokens=index.get("max_sequence_length", 512),
+            steps=facts.default_steps,
+            guidance=facts.default_guidance,
+            text_tokens=facts.max_sequence_length,
             # As the weights are stored; two bytes where there are only configs.
             bytes_per_value=min(4, max(1, round(stored / parameters(config)))) if stored else 2,
         )

@@ -13,19 +13,23 @@ from rich import print as rprint
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from sqlalchemy.exc import OperationalError
 
 from db.progress import StoryboardProgress
 from db.states import StoryboardState
+from dreamontage.assets import examine
 from dreamontage.cli import app as library
-from dreamontage.faults import StoryboardError
+from dreamontage.faults import Fault, StoryboardError
 from flows import watch
 from flows.farm import Farm, open_farm
 from flows.settings import NotUpError, read_settings
 from flows.stack import StackError
 from flows.stack import down as stack_down
 from flows.stack import up as stack_up
-from flows.start import start_storyboard
+from flows.start import find_deployment, start_storyboard
+from flows.submit import Submitted
 from flows.submit import submit as submit_storyboard
+from storage import NotFound
 
 app = typer.Typer(
     name="dreamontage",
@@ -91,24 +95,45 @@ def submit(
     if due_at is not None and (wait or out):
         raise ValueError("--wait and --out are for storyboards that start now, not for --due")
     with open_farm() as farm:
-        ids = []
+        # Nothing is stored that could then not be started, nor one file without the others.
+        if due_at is None:
+            find_deployment(farm.settings)
+        if matrix is None and len(files) > 1:
+            _examine(files)
+        taken_in: list[Submitted] = []
         for file in files:
-            with console.status(f"taking in {file.name}"):
-                found = submit_storyboard(farm, file, matrix=matrix, due_at=due_at)
-            for each in found:
-                ids.append(each.id)
-                variant = f" ({each.variant})" if each.variant else ""
-                when = f", due {due_at:%Y-%m-%d %H:%M %Z}" if due_at else ""
-                typer.echo(f"{each.id}  {each.title}{variant}{when}")
-                if due_at is None:
-                    start_storyboard(farm.settings, each.id)
+            with console.status(escape(f"taking in {file.name}")):
+                taken_in += submit_storyboard(farm, file, matrix=matrix, due_at=due_at)
+        for each in taken_in:
+            if due_at is None:
+                run = start_storyboard(farm.settings, each.id)
+                farm.repository.set_flow_run(each.id, run)
+            variant = f" ({each.variant})" if each.variant else ""
+            when = f", due {due_at:%Y-%m-%d %H:%M %Z}" if due_at else ""
+            typer.echo(f"{each.id}  {each.title}{variant}{when}")
         if wait or out:
-            ended = watch.until_final(ids, farm.repository, console)
+            ids = [each.id for each in taken_in]
+            ended = watch.until_final(ids, farm.repository, farm.settings, console)
             rprint(watch.summary(ended))
+            for progress in ended:
+                if progress.storyboard.state is StoryboardState.FAILED:
+                    rprint(watch.tree(progress))
             if out is not None:
                 for storyboard_id in ids:
                     _fetch(farm, storyboard_id, out)
             _exit_unless_rendered(ended)
+
+
+def _examine(files: Sequence[Path]) -> None:
+    """Raises StoryboardError with the faults of all the files."""
+    faults: list[Fault] = []
+    for file in files:
+        try:
+            examine(file)
+        except StoryboardError as error:
+            faults += (fault.under(f"{file}: ") for fault in error.faults)
+    if faults:
+        raise StoryboardError(faults)
 
 
 @app.command()
@@ -127,8 +152,9 @@ def status(
             return
         found = farm.repository.find_storyboard(storyboard)
         if follow:
-            watch.until_final([found.id], farm.repository, console)
-        progress = farm.repository.progress(found.id)
+            (progress,) = watch.until_final([found.id], farm.repository, farm.settings, console)
+        else:
+            progress = farm.repository.progress(found.id)
         rprint(watch.tree(progress))
         _exit_unless_rendered([progress])
 
@@ -167,9 +193,18 @@ def main() -> Any:
         for fault in error.faults:
             # Plain: a line is a fault, however narrow the terminal.
             typer.echo(str(fault), err=True)
+    except OperationalError:
+        _tell("the database does not answer: start the studio with `dreamontage up`")
     except (ValueError, LookupError, NotUpError, StackError, OSError) as error:
-        console.print(f"[red]error:[/] {escape(str(error))}", highlight=False)
+        # A bare KeyError or IndexError is a fault of ours.
+        if isinstance(error, KeyError | IndexError) and not isinstance(error, NotFound):
+            raise
+        _tell(str(error))
     sys.exit(1)
+
+
+def _tell(error: str) -> None:
+    console.print(f"[red]error:[/] {escape(error)}", highlight=False)
 
 
 if __name__ == "__main__":

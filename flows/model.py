@@ -11,23 +11,33 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from dreamontage.keys import machine_kind
+from dreamontage.models.folder import folder_revision
 from dreamontage.pipeline import DreaMontagePipeline
 
 _log = logging.getLogger(__name__)
 
 
 def _dtype(device: str) -> torch.dtype:
-    """bfloat16 on a GPU, float32 on a CPU, where bfloat16 is slower."""
-    return torch.float32 if device == "cpu" else torch.bfloat16
+    dtype: torch.dtype = getattr(torch, machine_kind(device).split()[1])
+    return dtype
 
 
 @functools.lru_cache(maxsize=1)
-def load(weights: Path, device: str) -> DreaMontagePipeline:
-    """The pipeline on its device, without its text encoder: prompts come encoded."""
+def load(weights: Path, device: str, revision: str) -> DreaMontagePipeline:
+    """The pipeline on its device, without its text encoder: prompts come encoded.
+
+    Raises:
+        RuntimeError: when the folder no longer holds ``revision``: latents of other weights must
+            not be stored under its keys.
+    """
     began = time.monotonic()
     pipe = DreaMontagePipeline.from_pretrained(
         weights, text_encoder=None, tokenizer=None, dtype=_dtype(device)
     ).to(device)
+    found = folder_revision(weights)
+    if found != revision:
+        raise RuntimeError(f"{weights} has changed since this take was planned; run it again")
     _log.info("loaded %s on %s in %.1f s", weights.name, device, time.monotonic() - began)
     return pipe
 

@@ -27,15 +27,10 @@ def nightly() -> None:
     get_run_logger().info("%d storyboards are due", len(due))
     runs: dict[str, FlowRun] = {}
     for storyboard in due:
-        run = run_deployment(
-            "render-storyboard/render-storyboard",
-            parameters={"storyboard_id": storyboard.id},
-            # Two nights that overlap start a storyboard once.
-            idempotency_key=f"nightly-{storyboard.id}",
-            timeout=0,
-            flow_run_name=storyboard.id,
-        )
-        assert isinstance(run, FlowRun)
+        run = _start(storyboard.id, f"nightly-{storyboard.id}")
+        if run.state is not None and run.state.is_final():
+            # An earlier night's run, which ended before it could begin: its key is used up.
+            run = _start(storyboard.id, f"nightly-{storyboard.id}-{run.id}")
         runs[storyboard.id] = run
     ended: dict[str, str] = {}
     with get_client(sync_client=True) as client:
@@ -61,3 +56,16 @@ def nightly() -> None:
     failed = [storyboard_id for storyboard_id, name in ended.items() if name != "COMPLETED"]
     if failed:
         raise RuntimeError("not rendered: " + ", ".join(failed))
+
+
+def _start(storyboard_id: str, key: str) -> FlowRun:
+    """A run for the key, new or the one that has it: two nights that overlap start one."""
+    run = run_deployment(
+        "render-storyboard/render-storyboard",
+        parameters={"storyboard_id": storyboard_id},
+        idempotency_key=key,
+        timeout=0,
+        flow_run_name=storyboard_id,
+    )
+    assert isinstance(run, FlowRun)
+    return run

@@ -64,8 +64,16 @@ def _render_shots(shots: list[Shot]) -> None:
                     running[shot.id] = (shot, attempt + 1, _start(shot, attempt + 1))
                 elif not state.is_completed():
                     failed.append(f"{shot.name}: {state.name}, {state.message}")
+                    _fail_shot(shot.id, f"its run ended: {state.name}, {state.message}")
     if failed:
         raise RuntimeError("; ".join(failed))
+
+
+def _fail_shot(shot_id: str, error: str) -> None:
+    """For runs that could not say it themselves; what they did say stays."""
+    with open_farm() as farm:
+        if farm.repository.shot(shot_id).state is not ShotState.FAILED:
+            farm.repository.set_shot_state(shot_id, ShotState.FAILED, error=error)
 
 
 def _start(shot: Shot, attempt: int) -> FlowRun:
@@ -93,7 +101,8 @@ def assemble(storyboard_id: str) -> None:
         farm.repository.set_storyboard_state(storyboard_id, state)
 
 
-@flow(name="render-shot", flow_run_name="{shot_id}")
+# A second run finds what the first one finished, and makes again what was found to be lost.
+@flow(name="render-shot", flow_run_name="{shot_id}", retries=1, retry_delay_seconds=2)
 def render_shot(shot_id: str) -> str:
     """Render takes of a shot until the gate is content or asks for a person; its verdict."""
     logger = get_run_logger()

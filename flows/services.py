@@ -15,7 +15,13 @@ from db.embedded import EmbeddedPostgres
 from flows.processes import Service, python
 from flows.settings import Settings
 
-POOLS: Mapping[str, int] = {"cpu": 2, "gpu": 1}  # how many runs each takes at once
+POOLS: Mapping[str, int] = {"cpu": 16, "gpu": 1}
+"""How many runs each takes at once.
+
+A run in cpu renders nothing: it holds its slot while it waits for runs in gpu, and the nightly one
+for others in cpu. With few slots those that wait would keep out those that are waited for, or
+leave the GPUs of other machines idle.
+"""
 POOL_TYPES: Mapping[str, str] = {"warm": "dreamontage-warm", "process": "process"}
 """The type of pool that each kind of worker in the settings serves."""
 

@@ -5,14 +5,22 @@ what it needs there. DATABASE_URL, S3_ENDPOINT and PREFECT_API_URL each put a se
 the place of one of those parts.
 """
 
+import hashlib
 import json
 import os
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import platformdirs
-from pydantic import AliasChoices, Field, PositiveInt, ValidationError, field_validator
+from pydantic import (
+    AliasChoices,
+    Field,
+    PositiveInt,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from storage import FolderStore, S3Store, Store
@@ -96,6 +104,16 @@ class Settings(BaseSettings):
             )
         return url.rstrip("/")
 
+    @model_validator(mode="after")
+    def _some_heartbeats_a_lease(self) -> Self:
+        if self.heartbeat_seconds * 3 > self.lease_seconds:
+            raise ValueError(
+                f"DREAMONTAGE_HEARTBEAT_SECONDS = {self.heartbeat_seconds:g} must be at most a "
+                f"third of DREAMONTAGE_LEASE_SECONDS = {self.lease_seconds:g}, or a late heartbeat "
+                "or two would give a segment away that is being rendered"
+            )
+        return self
+
     @property
     def lease_ttl(self) -> timedelta:
         return timedelta(seconds=self.lease_seconds)
@@ -114,6 +132,19 @@ class Settings(BaseSettings):
             region=self.s3_region,
             secure=self.s3_secure,
         )
+
+    @property
+    def store_place(self) -> str:
+        """Where `store` is, as an operator would write it; two stores never share one."""
+        if self.s3_endpoint is None:
+            return f"folder {self.home / 'store'}"
+        return f"bucket {self.s3_bucket} at {self.s3_endpoint}"
+
+    @property
+    def digest(self) -> str:
+        """Equal for equal settings, and tells no secret."""
+        variables = json.dumps(self._as_variables(), sort_keys=True)
+        return hashlib.sha256(variables.encode()).hexdigest()
 
     def database(self) -> str:
         """SQLAlchemy's address of our Postgres. Raises NotUpError before the first `up`."""
@@ -171,7 +202,12 @@ def read_settings() -> Settings:
         return Settings()
     except ValidationError as fault:
         lines = [
-            f"{'.'.join(map(str, error['loc']))}: {error['msg'].removeprefix('Value error, ')}"
+            ": ".join(
+                [
+                    *filter(None, [".".join(map(str, error["loc"]))]),
+                    error["msg"].removeprefix("Value error, "),
+                ]
+            )
             for error in fault.errors()
         ]
         raise ValueError("settings: " + "; ".join(lines)) from None

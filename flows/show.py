@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import base64
 import io
+import logging
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from uuid import UUID
 
+import httpx
 from PIL import Image
 from prefect.artifacts import (
     create_markdown_artifact,
@@ -14,11 +18,23 @@ from prefect.artifacts import (
     create_table_artifact,
     update_progress_artifact,
 )
+from prefect.exceptions import PrefectException
 
 from flows.steps import Judged
 
 _WIDEST = 1600  # pixels of a sheet in the UI; the deliverable keeps its own
 _SECONDS_BETWEEN = 1.0
+
+log = logging.getLogger(__name__)
+
+
+@contextmanager
+def _at_best(what: str) -> Iterator[None]:
+    """Showing is never worth the work shown: a server that does not take it is only logged."""
+    try:
+        yield
+    except (httpx.HTTPError, PrefectException) as error:
+        log.warning("%s is not shown in Prefect: %s: %s", what, type(error).__name__, error)
 
 
 class Progress:
@@ -41,31 +57,33 @@ class Progress:
 
     def _tell(self, percent: float) -> None:
         self._told = time.monotonic()
-        if self._artifact is None:
-            found = create_progress_artifact(
-                percent, key=self._key, description="Denoise steps of one segment"
-            )
-            assert isinstance(found, UUID)
-            self._artifact = found
-        else:
-            update_progress_artifact(self._artifact, progress=percent)
+        with _at_best(f"progress of {self._key}"):
+            if self._artifact is None:
+                found = create_progress_artifact(
+                    percent, key=self._key, description="Denoise steps of one segment"
+                )
+                assert isinstance(found, UUID)
+                self._artifact = found
+            else:
+                update_progress_artifact(self._artifact, progress=percent)
 
 
 def judgement(take_id: str, judged: Judged) -> None:
     """The gate's scores as a table."""
-    create_table_artifact(
-        table=[
-            {
-                "measure": score.name,
-                "value": round(score.value, 4),
-                "frame": score.frame,
-                "detail": score.detail,
-            }
-            for score in judged.scores
-        ],
-        key=f"gate-{take_id}".lower(),
-        description=f"**{judged.verdict.value}** " + "; ".join(judged.reasons),
-    )
+    with _at_best(f"the judgement of {take_id}"):
+        create_table_artifact(
+            table=[
+                {
+                    "measure": score.name,
+                    "value": round(score.value, 4),
+                    "frame": score.frame,
+                    "detail": score.detail,
+                }
+                for score in judged.scores
+            ],
+            key=f"gate-{take_id}".lower(),
+            description=f"**{judged.verdict.value}** " + "; ".join(judged.reasons),
+        )
 
 
 def sheet(storyboard_id: str, title: str, png: bytes) -> None:
@@ -75,8 +93,9 @@ def sheet(storyboard_id: str, title: str, png: bytes) -> None:
     data = io.BytesIO()
     image.save(data, "JPEG", quality=85)
     # Markdown, not an image artifact: the UI writes that one's URL out in full beside it.
-    create_markdown_artifact(
-        f"![{title}](data:image/jpeg;base64,{base64.b64encode(data.getvalue()).decode()})",
-        key=f"sheet-{storyboard_id}".lower(),
-        description=title,
-    )
+    with _at_best(f"the sheet of {storyboard_id}"):
+        create_markdown_artifact(
+            f"![{title}](data:image/jpeg;base64,{base64.b64encode(data.getvalue()).decode()})",
+            key=f"sheet-{storyboard_id}".lower(),
+            description=title,
+        )

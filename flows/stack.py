@@ -63,8 +63,11 @@ def up(settings: Settings, report: Report = _silent) -> str:
     """
     settings.home.mkdir(parents=True, exist_ok=True)
     with _alone(settings, report):
+        with report("Store"):
+            settings.store()
         with report("Postgres"):
             _start_database(settings)
+        _end_workers_of_other_settings(settings)
         if settings.prefect_api_url is None:
             with report("Prefect server"):
                 _start_server(settings)
@@ -104,6 +107,13 @@ def _stop_workers(settings: Settings) -> None:
     stop(supervisor(settings), with_children=False)
     # A worker's record is found by its pool, whatever command it was started with.
     stop(*(Service(name=f"worker-{pool}", argv=(), home=settings.home) for pool in POOLS))
+
+
+def _end_workers_of_other_settings(settings: Settings) -> None:
+    """A worker keeps the settings that it was started with."""
+    if memory(settings).get("settings_digest") != settings.digest:
+        _stop_workers(settings)
+        remember(settings, settings_digest=settings.digest, store=settings.store_place)
 
 
 def _start_database(settings: Settings) -> None:

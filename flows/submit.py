@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 from db import ids
 from db.states import AssetKind, ConditionKind
+from db.storyboards import NewAsset, NewCondition, NewShot, NewStoryboard
 from dreamontage import media, variants
 from dreamontage.faults import Fault, StoryboardError
 from dreamontage.intake import Rendition, file_digest, of_shot, take_in
@@ -52,7 +52,6 @@ def submit(
     """
     wanted = _wanted(path, matrix)
     faults: list[Fault] = []
-    submitted: list[Submitted] = []
     with farm.scratch() as folder:
         taken_in: list[tuple[_Wanted, list[Rendition]]] = []
         for index, one in enumerate(wanted):
@@ -67,8 +66,13 @@ def submit(
                 faults += (fault.under(prefix) for fault in error.faults)
         if faults:
             raise StoryboardError(faults)
-        submitted.extend(_store(farm, one, renditions, due_at) for one, renditions in taken_in)
-    return submitted
+        boards = [_store(farm, one, renditions, due_at) for one, renditions in taken_in]
+    # One transaction, and the last act: a storyboard is there whole, with its variants, or not.
+    farm.repository.add_storyboards(boards)
+    return [
+        Submitted(id=new.id, title=new.title, variant=new.variant, shots=len(new.shots))
+        for new in boards
+    ]
 
 
 def _wanted(path: Path, matrix: Path | None) -> list[_Wanted]:
@@ -94,46 +98,46 @@ def _off_grid(board: Storyboard, farm: Farm) -> list[Fault]:
 
 def _store(
     farm: Farm, wanted: _Wanted, renditions: Sequence[Rendition], due_at: datetime | None
-) -> Submitted:
-    """First the bytes, then the rows that say they exist."""
-    board, store, repository = wanted.board, farm.store, farm.repository
-    storyboard_id = ids.new_storyboard_id()
+) -> NewStoryboard:
+    """Put the bytes into the store; what comes back are the rows that will say so."""
+    board = wanted.board
     addresses: dict[Path, str] = {}
     for rendition in renditions:
         for path, kind in ((rendition.asset, "assets"), (rendition.path, "renditions")):
             if path not in addresses:
-                addresses[path] = store.put(kind, path, path.suffix)
-    infos = {asset: media.probe(asset) for asset in {each.asset for each in renditions}}
-    document: Mapping[str, Any] = board.model_dump(mode="json")
-    repository.add_storyboard(
-        storyboard_id, title=board.title, document=document, variant=wanted.variant, due_at=due_at
+                addresses[path] = farm.store.put(kind, path, path.suffix)
+    assets = {asset: _asset(asset, addresses[asset]) for asset in {r.asset for r in renditions}}
+    return NewStoryboard(
+        id=ids.new_storyboard_id(),
+        title=board.title,
+        document=board.model_dump(mode="json"),
+        variant=wanted.variant,
+        due_at=due_at,
+        shots=[
+            NewShot(
+                name=board.shot_name(index),
+                frames=shot.frames(board.fps),
+                seed=board.shot_seed(index),
+                conditions=[
+                    NewCondition(
+                        index=rendition.placed.index,
+                        kind=ConditionKind(rendition.placed.kind),
+                        frame=rendition.placed.frame,
+                        frames=rendition.placed.frames,
+                        asset=assets[rendition.asset],
+                        rendition_address=addresses[rendition.path],
+                        rendition_spec=rendition.spec,
+                    )
+                    for rendition in of_shot(renditions, index)
+                ],
+            )
+            for index, shot in enumerate(board.shots)
+        ],
     )
-    for index, shot in enumerate(board.shots):
-        row = repository.add_shot(
-            storyboard_id,
-            index,
-            name=board.shot_name(index),
-            frames=shot.frames(board.fps),
-            seed=board.shot_seed(index),
-        )
-        for rendition in of_shot(renditions, index):
-            digest = file_digest(rendition.asset)
-            repository.add_asset(
-                digest,
-                kind=AssetKind(infos[rendition.asset].kind),
-                address=addresses[rendition.asset],
-                info=infos[rendition.asset].to_json(),
-            )
-            repository.add_condition(
-                row.id,
-                rendition.placed.index,
-                kind=ConditionKind(rendition.placed.kind),
-                frame=rendition.placed.frame,
-                frames=rendition.placed.frames,
-                asset=digest,
-                rendition_address=addresses[rendition.path],
-                rendition_spec=rendition.spec,
-            )
-    return Submitted(
-        id=storyboard_id, title=board.title, variant=wanted.variant, shots=len(board.shots)
+
+
+def _asset(path: Path, address: str) -> NewAsset:
+    info = media.probe(path)
+    return NewAsset(
+        digest=file_digest(path), kind=AssetKind(info.kind), address=address, info=info.to_json()
     )

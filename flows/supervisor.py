@@ -17,7 +17,10 @@ from functools import partial
 from typing import Any
 
 import httpx
+from sqlalchemy.exc import OperationalError
 
+from db.repository import Repository
+from db.states import StoryboardState
 from flows import services
 from flows.processes import Service, began
 from flows.settings import Settings, read_settings
@@ -25,6 +28,7 @@ from flows.settings import Settings, read_settings
 _TICK = 0.5  # seconds between two looks
 _RUNS_EVERY = 4  # looks between two questions to the server about its runs
 _SETTLING = timedelta(seconds=5)  # a state younger than this may still be getting its process
+_MOST_RUNS = 3  # of a storyboard whose run's process dies
 _LONGEST_PAUSE = 30.0  # seconds between two starts of a service that does not stay up
 
 log = logging.getLogger("supervisor")
@@ -59,7 +63,7 @@ def supervise(settings: Settings, stopping: threading.Event) -> None:
         Watch(services.server(settings), services.server_environment(settings)) if ours else None
     )
     workers: dict[str, Watch] = {}
-    with services.client(settings) as api:
+    with services.client(settings) as api, Repository.open(settings.database()) as repository:
         for look in itertools.count():
             if stopping.wait(_TICK):
                 return
@@ -74,6 +78,7 @@ def supervise(settings: Settings, stopping: threading.Event) -> None:
             }
             if ours and look % _RUNS_EVERY == 0:
                 free_dead_runs(api)
+                settle_storyboards(api, repository)
             for pool, worker in workers.items():
                 worker.look(partial(requeue_unstarted, api, pool) if ours else lambda: None)
 
@@ -98,6 +103,24 @@ def free_dead_runs(api: httpx.Client) -> None:
         _set_state(api, run, end, f"The run's process, {identifier}, has ended without a word.")
 
 
+def settle_storyboards(api: httpx.Client, repository: Repository) -> None:
+    """Go on with storyboards whose own run died; those whose run is over for good are failed.
+
+    A run that dies, with its process or with the whole machine, cannot say so in the database.
+    """
+    for storyboard in repository.rendering_storyboards():
+        if storyboard.flow_run_id is None:
+            continue
+        answer = api.get(f"/flow_runs/{storyboard.flow_run_id}")
+        run = answer.json() if answer.is_success else None
+        kind = run["state"]["type"] if run else "CRASHED"
+        if run and kind == "CRASHED" and run["run_count"] < _MOST_RUNS:
+            _set_state(api, run, "SCHEDULED", "Its process died: it is run again.", "AwaitingRetry")
+        elif kind in ("CRASHED", "FAILED", "CANCELLED"):
+            error = f"its run ended as {kind.lower()}: retry it in the Prefect UI"
+            repository.set_storyboard_state(storyboard.id, StoryboardState.FAILED, error=error)
+
+
 def requeue_unstarted(api: httpx.Client, pool: str) -> None:
     """Give back to the pool what its worker had taken from it, when that ended, but not begun."""
     for run in _unfinished(api, [pool]):
@@ -105,8 +128,11 @@ def requeue_unstarted(api: httpx.Client, pool: str) -> None:
             _set_state(api, run, "SCHEDULED", "The worker that had taken it has ended.")
 
 
-def _set_state(api: httpx.Client, run: dict[str, Any], kind: str, message: str) -> None:
-    body = {"state": {"type": kind, "name": kind.title(), "message": message}, "force": True}
+def _set_state(
+    api: httpx.Client, run: dict[str, Any], kind: str, message: str, name: str | None = None
+) -> None:
+    state = {"type": kind, "name": name or kind.title(), "message": message}
+    body = {"state": state, "force": True}
     api.post(f"/flow_runs/{run['id']}/set_state", json=body).raise_for_status()
     log.warning("run %s is %s: %s", run["id"], kind, message)
 
@@ -129,7 +155,8 @@ def main() -> None:
     while not stopping.is_set():
         try:
             supervise(settings, stopping)
-        except httpx.HTTPError as fault:  # the server went away between two questions
+        # The server, or the database, went away between two questions.
+        except (httpx.HTTPError, OperationalError) as fault:
             log.warning("%s", fault)
 
 

@@ -4,19 +4,28 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 
+import httpx
 from rich.console import Console, RenderableType
 from rich.live import Live
+from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
+from db.models import Storyboard
 from db.progress import SegmentProgress, ShotProgress, StoryboardProgress
 from db.repository import Repository
 from db.states import SegmentState, StoryboardState
+from flows.services import client
+from flows.settings import Settings
 
 _EVERY_SECONDS = 1.0
+_RUN_EVERY_SECONDS = 5.0  # between two questions to Prefect
 FINAL = frozenset({StoryboardState.DONE, StoryboardState.REVIEW, StoryboardState.FAILED})
+
+_State = tuple[str, str]  # of a run, in Prefect: its id, its name
 
 _COLOURS = {
     "done": "green",
@@ -34,8 +43,7 @@ def _state(name: str) -> str:
 def tree(progress: StoryboardProgress) -> Tree:
     """The storyboard, its shots, their takes' segments, and what has been delivered."""
     storyboard = progress.storyboard
-    variant = f" ({storyboard.variant})" if storyboard.variant else ""
-    head = f"[bold]{storyboard.id}[/] {storyboard.title}{variant}: {_state(storyboard.state)}"
+    head = f"[bold]{storyboard.id}[/] {_title(storyboard)}: {_state(storyboard.state)}"
     root = Tree(head)
     if storyboard.error:
         root.add(Text(storyboard.error, style="red"))
@@ -49,13 +57,19 @@ def tree(progress: StoryboardProgress) -> Tree:
             for segment in shot.take.segments:
                 branch.add(_segment(segment))
     for deliverable in progress.deliverables:
-        root.add(f"{deliverable.kind}: {deliverable.info['name']} [dim]{deliverable.bytes:,} bytes")
+        name = escape(deliverable.info["name"])
+        root.add(f"{deliverable.kind}: {name} [dim]{deliverable.bytes:,} bytes")
     return root
+
+
+def _title(storyboard: Storyboard) -> str:
+    variant = f" ({storyboard.variant})" if storyboard.variant else ""
+    return escape(f"{storyboard.title}{variant}")
 
 
 def _shot(progress: ShotProgress) -> str:
     shot, take = progress.shot, progress.take
-    text = f"{shot.name}, {shot.frames} frames: {_state(shot.state)}"
+    text = f"{escape(str(shot.name))}, {shot.frames} frames: {_state(shot.state)}"
     if take is None:
         return text
     verdict = f", gate: {take.take.verdict}" if take.take.verdict else ""
@@ -68,9 +82,10 @@ def _segment(progress: SegmentProgress) -> str:
     if segment.state is SegmentState.RUNNING and progress.lease_age is not None:
         age = f"{progress.lease_age.total_seconds():.0f} s"
         gone = ", [red]its holder is gone: free to take over[/]" if progress.lease_expired else ""
-        text += f" [dim]held by {segment.lease_holder}, last heard of {age} ago[/]{gone}"
+        holder = escape(segment.lease_holder or "nobody")
+        text += f" [dim]held by {holder}, last heard of {age} ago[/]{gone}"
     if segment.error:
-        text += f" [red]{segment.error}[/]"
+        text += f" [red]{escape(segment.error)}[/]"
     return text
 
 
@@ -81,10 +96,9 @@ def summary(found: Sequence[StoryboardProgress]) -> Table:
         table.add_column(name)
     for progress in found:
         done = sum(shot.shot.state in ("done", "review") for shot in progress.shots)
-        variant = f" ({progress.storyboard.variant})" if progress.storyboard.variant else ""
         table.add_row(
             progress.storyboard.id,
-            progress.storyboard.title + variant,
+            _title(progress.storyboard),
             _state(progress.storyboard.state),
             f"{progress.step}/{progress.steps or '?'}",
             f"{done}/{len(progress.shots)}",
@@ -93,16 +107,23 @@ def summary(found: Sequence[StoryboardProgress]) -> Table:
 
 
 def until_final(
-    storyboard_ids: Sequence[str], repository: Repository, console: Console
+    storyboard_ids: Sequence[str], repository: Repository, settings: Settings, console: Console
 ) -> list[StoryboardProgress]:
     """Show these storyboards until each is final, and return how they ended.
 
+    One whose run died can say so no more: it is told as failed, though its row is not.
     Without a terminal, a line is printed whenever one of them has come further.
     """
     told: dict[str, str] = {}
+    suspects: dict[str, _State] = {}
+    dead: dict[str, _State] = {}
+    asked = 0.0
     with Live(console=console, auto_refresh=False, transient=True) as live:
         while True:
             found = [repository.progress(storyboard_id) for storyboard_id in storyboard_ids]
+            unfinished = [each.storyboard for each in found if each.storyboard.state not in FINAL]
+            # A run that had ended before the look at the rows has written there all it ever will.
+            _tell_dead(unfinished, dead)
             if console.is_terminal:
                 shown: RenderableType = tree(found[0]) if len(found) == 1 else summary(found)
                 live.update(shown, refresh=True)
@@ -110,7 +131,37 @@ def until_final(
                 _tell_changes(found, told, console)
             if all(progress.storyboard.state in FINAL for progress in found):
                 return found
+            if time.monotonic() - asked > _RUN_EVERY_SECONDS:
+                before, suspects = suspects, _ended_runs(unfinished, settings)
+                # The supervisor runs a crashed one again, soon: a second look has to find it so.
+                dead = {
+                    each: state for each, state in suspects.items() if before.get(each) == state
+                }
+                asked = time.monotonic()
             time.sleep(_EVERY_SECONDS)
+
+
+def _ended_runs(unfinished: Sequence[Storyboard], settings: Settings) -> dict[str, _State]:
+    """By storyboard, the states of those runs that have ended all the same."""
+    ended: dict[str, _State] = {}
+    with suppress(httpx.HTTPError), client(settings) as api:  # a server may be starting again
+        for storyboard in unfinished:
+            if storyboard.flow_run_id is None:
+                continue
+            answer = api.get(f"/flow_runs/{storyboard.flow_run_id}").raise_for_status()
+            state = answer.json()["state"] or {}
+            if state.get("type") in ("FAILED", "CRASHED", "CANCELLED"):
+                ended[storyboard.id] = state["id"], state["name"]
+    return ended
+
+
+def _tell_dead(unfinished: Sequence[Storyboard], dead: dict[str, _State]) -> None:
+    for storyboard in unfinished:
+        if storyboard.id in dead:
+            # Only what is shown: the row's own state is the run's to set, once it is retried.
+            storyboard.state = StoryboardState.FAILED
+            _, name = dead[storyboard.id]
+            storyboard.error = f"its run ended: {name}; retry it in the Prefect UI"
 
 
 def _tell_changes(
@@ -119,6 +170,8 @@ def _tell_changes(
     for progress in found:
         storyboard = progress.storyboard
         line = f"{storyboard.id} {storyboard.state} {progress.step}/{progress.steps or '?'} steps"
+        if storyboard.error:
+            line += f": {storyboard.error}"
         if told.get(storyboard.id) != line:
             told[storyboard.id] = line
-            console.print(line, highlight=False)
+            console.print(line, highlight=False, markup=False)

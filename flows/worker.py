@@ -35,6 +35,7 @@ _CHANGES_IN = tuple(
     Path(__file__).resolve().parent.parent / part
     for part in ("flows", "dreamontage", "db", "storage")
 )
+_IDLE_CHILDREN = 2  # kept warm; what a busy hour has started beyond that ends again
 _RUNS_PER_CHILD = 50  # a bound on what memory a leak can take
 _GRACE_SECONDS = 5.0  # between asking a child to end and making it
 _CANCELLED_EVERY_SECONDS = 2.0  # between two looks whether a run is cancelled
@@ -114,7 +115,7 @@ def _code_stamp() -> float:
 
 
 class WarmWorker(BaseWorker[BaseJobConfiguration, BaseVariables, BaseWorkerResult]):
-    """Serves a pool from warm children, as many as the pool runs at once."""
+    """Serves a pool from warm children: up to as many as the pool runs at once, on demand."""
 
     type = "dreamontage-warm"
     job_configuration = BaseJobConfiguration
@@ -163,13 +164,17 @@ class WarmWorker(BaseWorker[BaseJobConfiguration, BaseVariables, BaseWorkerResul
         """
         async with self._returned:
             await self._returned.wait_for(lambda: self._idle or self._children < self._most)
-            if not self._idle:
-                self._children += 1
-                return await Child.start(*self._modules)
-            child = self._idle.pop()
+            child = self._idle.pop() if self._idle else None
+            self._children += child is None
+        if child is None:
+            return await self._start()
         return child if child.fit else await self._renew(child)
 
     async def _give_back(self, child: Child) -> None:
+        if len(self._idle) >= _IDLE_CHILDREN:
+            await child.stop()
+            await self._uncount()
+            return
         if not child.fit and self.is_setup:
             child = await self._renew(child)  # warm before the next run comes
         async with self._returned:
@@ -178,7 +183,21 @@ class WarmWorker(BaseWorker[BaseJobConfiguration, BaseVariables, BaseWorkerResul
 
     async def _renew(self, child: Child) -> Child:
         await child.stop()
-        return await Child.start(*self._modules)
+        return await self._start()
+
+    async def _start(self) -> Child:
+        """A child that is already counted, and no longer if it does not start."""
+        try:
+            return await Child.start(*self._modules)
+        except BaseException:  # also of a worker that is ending
+            with anyio.CancelScope(shield=True):
+                await self._uncount()
+            raise
+
+    async def _uncount(self) -> None:
+        async with self._returned:
+            self._children -= 1
+            self._returned.notify()
 
     @property
     def _most(self) -> int:
@@ -200,7 +219,7 @@ class WarmWorker(BaseWorker[BaseJobConfiguration, BaseVariables, BaseWorkerResul
     async def setup(self) -> None:
         await super().setup()
         self._children += 1
-        self._idle.append(await Child.start(*self._modules))
+        self._idle.append(await self._start())
 
     async def teardown(self, *exc_info: Any) -> None:
         try:

@@ -13,9 +13,11 @@ from threading import Barrier
 import psycopg
 import pytest
 
+from db import ids
 from db.leases import Lease, LostLease, SegmentSlot
 from db.repository import Repository
 from db.states import SegmentState
+from db.storyboards import NewShot, NewStoryboard
 
 KEY = "a" * 64
 LONG = timedelta(minutes=5)
@@ -26,10 +28,19 @@ def slot(key: str = KEY, index: int = 0) -> SegmentSlot:
     return SegmentSlot(index=index, key=key, steps=12, start=0, stop=9, tail=0)
 
 
+def plan(repository: Repository, *slots: SegmentSlot) -> None:
+    """Have a take that is made of these segments."""
+    shot = NewShot(name=None, frames=33, seed=1)
+    board = NewStoryboard(id="sb-22222222", title="A walk", document={}, shots=[shot])
+    repository.add_storyboards([board])
+    take = repository.start_take(ids.shot_id(board.id, 0), 0, 1)
+    repository.set_take_segments(take.id, slots)
+
+
 @pytest.fixture
 def farm(repository: Repository) -> Repository:
     """A repository with one segment, KEY, that waits."""
-    repository.ensure_segments([slot()])
+    plan(repository, slot())
     return repository
 
 
@@ -73,7 +84,7 @@ def test_a_claim_of_no_segment_is_an_error_and_no_endless_wait(farm: Repository)
 
 def test_of_many_that_claim_at_once_one_wins(farm: Repository) -> None:
     keys = [f"{number:064d}" for number in range(20)]
-    farm.ensure_segments([slot(key) for key in keys])
+    plan(farm, *(slot(key, index) for index, key in enumerate(keys)))
     workers = 12
     barrier = Barrier(workers)
 
@@ -179,9 +190,36 @@ def test_a_slow_holder_goes_on_if_nobody_has_claimed(farm: Repository) -> None:
 def test_a_done_segment_is_never_claimed_again(farm: Repository) -> None:
     farm.finish_segment(claim(farm, ttl=NOTHING), "latents/aa/x", steps_run=12)
     assert farm.claim_segment(KEY, "two", LONG) is None
-    farm.ensure_segments([slot()])
+    plan(farm, slot(), slot("b" * 64, 1))
     assert farm.segment(KEY).latents_address == "latents/aa/x"
     assert farm.claim_segment(KEY, "two", LONG) is None
+
+
+def test_a_segment_whose_latents_are_lost_begins_anew(farm: Repository) -> None:
+    lease = claim(farm)
+    farm.save_checkpoint(lease, "checkpoints/aa/4", 4, steps_run=4)
+    farm.finish_segment(lease, "latents/aa/lost", steps_run=8)
+    farm.forget_latents(KEY, "latents/aa/lost")
+    segment = farm.segment(KEY)
+    assert (segment.state, segment.latents_address) == (SegmentState.WAITING, None)
+    again = claim(farm, "two")
+    assert (again.checkpoint_address, again.checkpoint_step) == (None, 0)
+    assert again.token > lease.token
+    farm.finish_segment(again, "latents/aa/new", steps_run=12)
+    assert farm.segment(KEY).denoise_steps_run == 24
+
+
+def test_only_the_latents_that_are_named_are_forgotten(farm: Repository) -> None:
+    """Two workers may miss the same object; the later must not undo what was made since."""
+    farm.forget_latents(KEY, "latents/aa/lost")  # while it waits
+    lease = claim(farm)
+    farm.save_checkpoint(lease, "checkpoints/aa/4", 4, steps_run=4)
+    farm.forget_latents(KEY, "latents/aa/lost")  # while it is held
+    farm.finish_segment(lease, "latents/aa/new", steps_run=8)
+    farm.forget_latents(KEY, "latents/aa/lost")
+    segment = farm.segment(KEY)
+    assert (segment.state, segment.latents_address) == (SegmentState.DONE, "latents/aa/new")
+    assert segment.checkpoint_step == 4
 
 
 def test_the_next_holder_goes_on_from_the_checkpoint_and_steps_are_counted(
@@ -276,6 +314,7 @@ def test_takes_with_shared_keys_never_wait_for_each_other_in_a_ring(
 ) -> None:
     """Whatever order a plan has, its keys go in smallest first, as everybody else's do."""
     small, large = "0" * 64, "f" * 64
+    plan(repository, slot())
     insert = "INSERT INTO segments (key, steps) VALUES (%s, 12)"
     plain = database_url.replace("+psycopg", "")
     with (
@@ -284,7 +323,7 @@ def test_takes_with_shared_keys_never_wait_for_each_other_in_a_ring(
         ThreadPoolExecutor(1) as pool,
     ):
         other.execute(insert, [small])
-        planning = pool.submit(repository.ensure_segments, [slot(large), slot(small)])
+        planning = pool.submit(plan, repository, slot(large), slot(small, 1))
         while watcher.execute("SELECT 1 FROM pg_locks WHERE NOT granted").fetchone() is None:
             assert not planning.done()
             time.sleep(0.02)

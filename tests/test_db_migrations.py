@@ -95,6 +95,16 @@ def test_a_database_that_was_never_upgraded_is_told(empty_url: str) -> None:
         ("DROP INDEX ix_storyboards_due_at", "ix_storyboards_due_at"),
         ("ALTER TABLE shots DROP CONSTRAINT uq_shots_storyboard_id_index", "uq_shots"),
         ("ALTER TABLE segments DROP CONSTRAINT ck_segments_done_has_latents", "done_has_latents"),
+        (
+            "ALTER TABLE takes DROP CONSTRAINT ck_takes_verdict, ADD CONSTRAINT ck_takes_verdict"
+            " CHECK (verdict IN ('pass', 'retake'))",
+            r"ck_takes_verdict speaks of \['pass', 'retake'\], not of .*'review'",
+        ),
+        (
+            "ALTER TABLE segments DROP CONSTRAINT ck_segments_failed_has_error, ADD CONSTRAINT"
+            " ck_segments_failed_has_error CHECK ((state = 'broken') = (error IS NOT NULL))",
+            r"failed_has_error speaks of \['broken'\], not of \['failed'\]",
+        ),
         ("ALTER TABLE shots ADD CONSTRAINT ck_shots_odd CHECK (frames % 2 = 1)", "ck_shots_odd"),
     ],
 )

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from db.states import SegmentState, StoryboardState
+from db.states import SegmentState, ShotState, StoryboardState, Verdict
 from dreamontage import media
 from flows import farm as farm_module
 from flows.processes import python
@@ -185,3 +185,42 @@ def test_the_night_renders_what_is_due(farm, opened, write_board):
     assert opened.repository.deliverables(due.id)
     assert opened.repository.storyboard(later.id).state is StoryboardState.SUBMITTED
     assert due.id in artifacts(farm, "nightly")[0]["data"]
+
+
+def test_a_storyboards_own_run_that_dies_is_run_again(farm, opened, write_board):
+    """As after a reboot in the middle of a film: nobody has to ask for it."""
+    shot = {"name": "long", "duration": {"frames": 33}, "prompts": "zoom in"}
+    seed = int.from_bytes(os.urandom(4))
+    (submitted,) = submit(opened, write_board(shots=[shot], sampler={"steps": 20}, seed=seed))
+    run = start_storyboard(farm.settings, submitted.id)
+    await_that(lambda: opened.repository.takes(f"{submitted.id}-s0"), "the shot to begin")
+    process = int(farm.run(run)["infrastructure_pid"])
+    assert process in farm.pids_of_runs("cpu")
+    os.kill(process, signal.SIGKILL)
+    farm.wait(run, frozenset({"CRASHED", "SCHEDULED"}))
+    ended = farm.wait(run, frozenset({"COMPLETED", "FAILED"}))
+    assert ended["state"]["type"] == "COMPLETED", ended["state"]
+    assert ended["run_count"] == 2
+    assert opened.repository.deliverables(submitted.id)
+
+
+def test_a_take_that_fails_at_the_gate_is_taken_again(farm, opened, write_board, tiny_ours):
+    """With weights that are not marked as smoke, up to the limit; then a person is asked."""
+    (submitted,) = submit(opened, write_board())
+    shot_id = f"{submitted.id}-s0"
+    done = subprocess.run(
+        python("-c", f"from flows.render import render_shot; print(render_shot({shot_id!r}))"),
+        env=farm.settings.environment(
+            DREAMONTAGE_WEIGHTS=str(tiny_ours),
+            DREAMONTAGE_MAX_TAKES="2",
+            PREFECT_API_URL=farm.api_url,
+        ),
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "review"
+    first, second = opened.repository.takes(shot_id)
+    assert (first.verdict, second.verdict) == (Verdict.RETAKE, Verdict.REVIEW)
+    assert first.seed != second.seed
+    assert opened.repository.shot(shot_id).state is ShotState.REVIEW

@@ -26,6 +26,7 @@ PLACED = [
 DIGESTS = ["d" * 64, "e" * 64]
 INPUT: dict[str, Any] = {
     "model_revision": "nano-1",
+    "machine": "cpu float32",
     "segment": FIRST,
     "conditions": keys.window_conditions(FIRST, PLACED, DIGESTS),
     "width": 128,
@@ -34,7 +35,7 @@ INPUT: dict[str, Any] = {
     "sampler": {"name": "unipc", "steps": 4, "guidance": 3.0},
     "previous": None,
 }
-GOLDEN = "642e92d5c940b08c0df966bb1a1558866f470a6b7846040719a6dc24dd881b2b"
+GOLDEN = "1df9a2fa283e571d0eed67ac6217a654f7d47d0c4fba8adbde7cf2f420384ee2"
 
 
 def key(**changes: Any) -> str:
@@ -72,6 +73,7 @@ def test_a_key_is_the_same_in_another_process() -> None:
 
 CHANGES: dict[str, dict[str, Any]] = {
     "model": {"model_revision": "nano-2"},
+    "machine": {"machine": "cuda bfloat16"},
     "prompt": {"segment": replace(FIRST, prompt="a man runs")},
     "seed": {"segment": replace(FIRST, seed=12)},
     "length": {"segment": replace(FIRST, stop=8)},

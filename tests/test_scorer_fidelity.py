@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from dreamontage.media import Encoder, Profile
 from dreamontage.scorer import Better, Film, Mark, Score, measure
@@ -96,6 +97,23 @@ def test_conditions_are_read_from_files(tmp_path: Path) -> None:
         scores = {s.name: s.value for s in measure(Film(path=film, fps=FPS, marks=(mark,)))}
         assert (scores["keyframe_fidelity"] > 0.99) is passes
         assert scores["cuts"] == 0
+
+
+def test_a_clip_of_one_frame_is_a_clip_and_a_still_a_still_whatever_the_files_are_called(
+    tmp_path: Path,
+) -> None:
+    good = pan(2, 17)
+    film = write(tmp_path / "take.mkv", good)
+    clip = write(tmp_path / "clip.mkv", good[8:9]).rename(tmp_path / "condition0")
+    image = tmp_path / "condition1"
+    Image.fromarray(good[16]).save(image, format="PNG")
+    for at, passes in (((8, 16), True), ((0, 4), False)):
+        marks = tuple(
+            Mark(frame=frame, picture=picture)
+            for frame, picture in zip(at, (clip, image), strict=True)
+        )
+        scores = {s.name: s.value for s in measure(Film(path=film, fps=FPS, marks=marks))}
+        assert (scores["keyframe_fidelity"] > 0.99) is passes
 
 
 def test_a_mark_that_does_not_fit_its_film_is_refused(tmp_path: Path) -> None:

@@ -41,6 +41,8 @@ def test_store_is_a_folder_until_s3_is_named(tmp_path: Path) -> None:
         ("PREFECT_API_URL", "prefect.studio:4200"),
         ("DREAMONTAGE_MAX_TAKES", "0"),
         ("DREAMONTAGE_WORKER", "cold"),
+        ("DREAMONTAGE_HEARTBEAT_SECONDS", "7"),
+        ("DREAMONTAGE_LEASE_SECONDS", "11"),
     ],
 )
 def test_wrong_value_is_named(monkeypatch: pytest.MonkeyPatch, variable: str, value: str) -> None:
@@ -48,3 +50,19 @@ def test_wrong_value_is_named(monkeypatch: pytest.MonkeyPatch, variable: str, va
     field = variable.removeprefix("DREAMONTAGE_")
     with pytest.raises(ValueError, match=f"(?i)settings: .*{field}"):
         read_settings()
+
+
+def test_a_lease_is_some_heartbeats_long(tmp_path: Path) -> None:
+    Settings(home=tmp_path, lease_seconds=12, heartbeat_seconds=4)
+    with pytest.raises(
+        ValueError, match=r"HEARTBEAT_SECONDS = 5 .* DREAMONTAGE_LEASE_SECONDS = 12"
+    ):
+        Settings(home=tmp_path, lease_seconds=12, heartbeat_seconds=5)
+
+
+def test_digest_is_of_what_children_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = Settings(home=tmp_path, lease_seconds=30, s3_secret_key="a-good-secret")
+    assert settings.digest != Settings(home=tmp_path, lease_seconds=30).digest
+    for name, value in settings.environment().items():
+        monkeypatch.setenv(name, value)
+    assert read_settings().digest == settings.digest

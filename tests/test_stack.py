@@ -71,6 +71,27 @@ def test_up_again_changes_nothing(farm: Farm) -> None:
     assert {name: farm.pid(name) for name in NAMES} == before
 
 
+def test_other_settings_restart_the_workers(settings: Settings) -> None:
+    stack.up(settings)
+    with services.client(settings) as api:
+        before = {name: Farm(settings=settings, api=api).pid(name) for name in NAMES}
+        other = settings.model_copy(update={"max_takes": 7})
+        stack.up(other)
+        after = {name: Farm(settings=other, api=api).pid(name) for name in NAMES}
+    assert after["server"] == before["server"]
+    for name in ("supervisor", "worker-cpu", "worker-gpu"):
+        assert after[name] not in (None, before[name])
+        pid = after[name]
+        assert pid
+        assert psutil.Process(pid).environ()["DREAMONTAGE_MAX_TAKES"] == "7"
+
+
+def test_up_finds_a_store_that_cannot_be_opened(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="S3_ACCESS_KEY"):
+        stack.up(Settings(home=tmp_path, s3_endpoint="s3.studio:9000"))
+    assert not (tmp_path / "postgres").exists()
+
+
 def test_gate_has_its_thresholds(farm: Farm) -> None:
     with Repository.open(farm.settings.database()) as repository:
         assert {t.name for t in repository.thresholds()} == {t.name for t in DEFAULT_THRESHOLDS}

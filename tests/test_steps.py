@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -275,6 +276,61 @@ def test_a_failed_segment_says_why_and_is_free_at_once(farm, write_board):
     assert "Torn" in row.error
     path.write_bytes(whole)
     assert steps.render_segment(farm, planned) == STEPS
+
+
+def test_what_is_lost_from_the_store_is_made_again(farm, write_board):
+    """Latents and mezzanines: one lost object costs itself, and nothing is stuck on it."""
+    (submitted,) = submit(farm, write_board())
+    render(farm, submitted.id)
+    take_id = f"{shot_of(farm, submitted.id)}-t0"
+    whole = steps.latents_of(farm, farm.repository.take_segments(take_id)[1].key)
+    lost = farm.repository.segment(farm.repository.take_segments(take_id)[1].key)
+    farm.store.delete(lost.latents_address)
+    with pytest.raises(steps.LostWork):
+        steps.decode_take(farm, take_id)
+    assert render(farm, submitted.id) == STEPS, "only the lost one"
+    assert torch.equal(steps.latents_of(farm, lost.key), whole)
+
+    address = steps.decode_take(farm, take_id)
+    torn = farm.settings.home / "store" / address
+    torn.chmod(0o644)
+    torn.write_bytes(torn.read_bytes()[:-1] + b"?")
+    with pytest.raises(steps.LostWork):
+        steps.gate_take(farm, take_id, takes_left=0)
+    assert steps.decode_take(farm, take_id) == address
+    steps.gate_take(farm, take_id, takes_left=0)
+
+
+def test_a_lost_checkpoint_costs_its_steps_and_no_more(farm, settings, write_board):
+    (submitted,) = submit(farm, write_board())
+    planned = steps.plan_take(farm, shot_of(farm, submitted.id), 0)[0]
+
+    def stop(step: int, total: int) -> None:
+        if step == 5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        steps.render_segment(farm, planned, progress=stop)
+    row = farm.repository.segment(planned.key)
+    assert row.checkpoint_step == 4
+    farm.store.delete(row.checkpoint_address)
+    assert steps.render_segment(farm, planned) == STEPS
+
+
+def test_new_weights_are_never_mixed_with_old_ones(farm, settings, write_board, tmp_path):
+    """A model folder that changes under a running farm: other keys, and another film."""
+    weights = tmp_path / "weights"
+    shutil.copytree(settings.weights, weights)
+    (submitted,) = submit(farm, write_board())
+    films = []
+    for edit in (1.0, 1.5):
+        index = json.loads((weights / "scheduler" / "scheduler_config.json").read_text())
+        index["flow_shift"] = edit * 3
+        (weights / "scheduler" / "scheduler_config.json").write_text(json.dumps(index))
+        with open_farm(settings.model_copy(update={"weights": weights})) as changed:
+            assert render(changed, submitted.id) == 3 * STEPS
+            films.append(steps.decode_take(changed, f"{shot_of(farm, submitted.id)}-t0"))
+    assert films[0] != films[1]
 
 
 def test_a_worker_that_lost_its_lease_writes_nothing(farm, write_board):

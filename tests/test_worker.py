@@ -1,5 +1,6 @@
 """Workers: a warm process runs one flow after another, and what dies takes nothing with it."""
 
+import asyncio
 import os
 import signal
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ import pytest
 
 from flows.processes import Service, began, stop
 from flows.services import worker, worker_environment
+from flows.worker import Child, WarmWorker
 from tests.fixtures.farm import Farm, await_that
 
 pytestmark = pytest.mark.xdist_group("farm")
@@ -157,3 +159,61 @@ def test_stock_process_worker_serves_a_pool(farm: Farm, note: Path) -> None:
         assert farm.wait(run)["state"]["type"] == "COMPLETED"
     finally:
         stop(stock)
+
+
+class _Idler(Child):
+    """A child whose process only sleeps: these tests are about how many there are."""
+
+    broken = False
+
+    @classmethod
+    async def start(cls, *modules: str) -> Child:
+        if cls.broken:
+            raise OSError("no process to be had")
+        return cls(await asyncio.create_subprocess_exec("sleep", "60", start_new_session=True))
+
+
+@pytest.fixture
+def counting(monkeypatch: pytest.MonkeyPatch) -> WarmWorker:
+    monkeypatch.setattr("flows.worker.Child", _Idler)
+    monkeypatch.setattr(_Idler, "broken", False)
+    monkeypatch.setattr(WarmWorker, "_most", 4)
+    return WarmWorker(work_pool_name="cpu", name="counting")
+
+
+def test_children_come_on_demand_and_the_surplus_goes(counting: WarmWorker) -> None:
+    async def scene() -> None:
+        taken = [await counting._take() for _ in range(4)]
+        assert len({child.pid for child in taken}) == counting._children == 4
+        for child in taken:
+            await counting._give_back(child)
+        assert len(counting._idle) == counting._children == 2
+        assert [began(child.pid) is None for child in taken] == [False, False, True, True]
+        for child in counting._idle:
+            await child.stop()
+
+    asyncio.run(scene())
+
+
+def test_a_child_that_does_not_start_takes_no_place(
+    counting: WarmWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scene() -> None:
+        monkeypatch.setattr(WarmWorker, "_most", 1)
+        monkeypatch.setattr(_Idler, "broken", True)
+        with pytest.raises(OSError, match="no process"):
+            await counting._take()
+        monkeypatch.setattr(_Idler, "broken", False)
+        child = await asyncio.wait_for(counting._take(), 20)
+        # Nor does one whose successor does not start.
+        child.spoiled = True
+        await counting._give_back(child)
+        monkeypatch.setattr(_Idler, "broken", True)
+        with pytest.raises(OSError, match="no process"):
+            await counting._take()
+        monkeypatch.setattr(_Idler, "broken", False)
+        child = await asyncio.wait_for(counting._take(), 20)
+        assert counting._children == 1
+        await child.stop()
+
+    asyncio.run(scene())

@@ -8,6 +8,8 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from dreamontage.plan import read_json
+
 _DETERMINING = {".json", ".safetensors", ".bin", ".model", ".txt"}
 _MEMO = ".revision.json"
 
@@ -59,8 +61,11 @@ class FolderFacts:
 
 
 def folder_facts(folder: Path) -> FolderFacts:
-    """Read ``model_index.json``; a stock Wan folder says none of it, and gets Wan's usual."""
-    index = json.loads((folder / "model_index.json").read_text())
+    """Read ``model_index.json``; a stock Wan folder says none of it, and gets Wan's usual.
+
+    Raises `ValueError` when it is missing or no JSON.
+    """
+    index = read_json(folder / "model_index.json")
     return FolderFacts(
         default_steps=index.get("default_steps", 50),
         default_guidance=index.get("default_guidance", 5.0),

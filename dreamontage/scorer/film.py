@@ -25,6 +25,9 @@ WORKING_SIDE = 256
 and a measure costs the same at 480p as at 1080p."""
 
 
+_PNG = b"\x89PNG\r\n\x1a\n"
+
+
 class Better(StrEnum):
     HIGHER = "higher"
     LOWER = "lower"
@@ -80,12 +83,19 @@ class Mark:
     def pictures(self, first: int = 0) -> Iterator[Pixels]:
         """image_HWC after image_HWC, from the condition's own frame `first` on."""
         if isinstance(self.picture, Path):
-            if self.frames == 1:
+            if _is_still(self.picture):
                 yield media.read_image(self.picture)
             else:
                 yield from media.read_frames(self.picture, first, self.frames - first)
         else:
             yield from self.picture[first : self.frames]
+
+
+def _is_still(picture: Path) -> bool:
+    """A still's rendition is a PNG. Neither the file's name (it may come from a store, without
+    one) nor the mark's length (a clip can be one frame long) tells."""
+    with picture.open("rb") as file:
+        return file.read(len(_PNG)) == _PNG
 
 
 @dataclass(frozen=True, kw_only=True)

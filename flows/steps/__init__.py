@@ -6,13 +6,14 @@ decode_take, gate_take; a storyboard ends with assemble.
 
 from flows.steps.delivery import Assembled, assemble
 from flows.steps.prompts import encode_prompts
-from flows.steps.segments import latents_of, render_segment
+from flows.steps.segments import LostWork, latents_of, render_segment
 from flows.steps.shots import PlannedSegment, board_of, next_attempt, plan_take, takes_allowed
 from flows.steps.takes import Judged, decode_take, gate_take
 
 __all__ = [
     "Assembled",
     "Judged",
+    "LostWork",
     "PlannedSegment",
     "assemble",
     "board_of",

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from db.models import Take
 from db.states import DeliverableKind, Verdict
-from dreamontage.film import ShotFilm, deliver, slug
+from dreamontage import keys
+from dreamontage.film import ShotFilm, ToldCondition, deliver, slug, told_shot
 from flows.farm import Farm
 from flows.steps.shots import board_of, context_of, sampler_of
+from flows.steps.takes import fetch_mezzanine
+from storage.address import parse
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,19 +26,23 @@ class Assembled:
 
 
 def assemble(farm: Farm, storyboard_id: str) -> Assembled:
-    """Join the shots' takes into the film, and store it with its sheet and its record."""
+    """Join the shots' takes into the film, and store it with its sheet and its record.
+
+    Raises:
+        LostWork: when a take's frames are not in the store any more.
+    """
     repository, store = farm.repository, farm.store
     storyboard = repository.storyboard(storyboard_id)
     board = board_of(farm, storyboard_id)
     takes = [_chosen(repository.takes(shot.id)) for shot in repository.shots(storyboard_id)]
+    assert len(takes) == len(board.shots), "a storyboard is stored with all of its shots"
     with farm.scratch() as folder:
         shots = []
         for index, take in enumerate(takes):
-            assert take.mezzanine_address is not None, "assembly comes after decoding"
             context = context_of(farm, take.shot_id)
             shots.append(
                 ShotFilm(
-                    mezzanine=store.fetch(take.mezzanine_address, folder / f"{index}.mkv"),
+                    mezzanine=fetch_mezzanine(farm, take, folder / f"{index}.mkv"),
                     frames=context.shot.frames,
                     conditions=context.placed,
                 )
@@ -49,7 +57,11 @@ def assemble(farm: Farm, storyboard_id: str) -> Assembled:
             record={
                 "id": storyboard_id,
                 "variant": storyboard.variant,
-                "model": {"folder": farm.settings.weights.name, "revision": farm.revision},
+                "model": {
+                    "folder": farm.settings.weights.name,
+                    "revision": farm.revision,
+                    "machine": keys.machine_kind(farm.settings.device),
+                },
                 "sampler": sampler_of(farm, board),
                 "shots": [_told(farm, take) for take in takes],
             },
@@ -79,33 +91,26 @@ def _chosen(takes: Sequence[Take]) -> Take:
     return (passed or list(takes))[-1]
 
 
-def _told(farm: Farm, take: Take) -> dict[str, object]:
-    """A take as the film's record has it: all that determined it, and how it was judged."""
+def _told(farm: Farm, take: Take) -> dict[str, Any]:
     context = context_of(farm, take.shot_id)
-    return {
-        "name": context.shot.name,
-        "frames": context.shot.frames,
-        "take": take.attempt,
-        "seed": take.seed,
-        "verdict": take.verdict and take.verdict.value,
-        "reasons": list(take.reasons),
-        "scores": [
-            {"name": score.name, "value": score.value, "frame": score.frame}
-            for score in farm.repository.scores(take.id)
+    return told_shot(
+        name=context.shot.name,
+        frames=context.shot.frames,
+        attempt=take.attempt,
+        seed=take.seed,
+        segments=[(slot.key, slot) for slot in farm.repository.take_segments(take.id)],
+        conditions=[
+            ToldCondition(
+                placed=placed,
+                asset=row.asset,
+                rendition=parse(row.rendition_address).digest,
+                spec=row.rendition_spec,
+            )
+            for placed, row in zip(
+                context.placed, farm.repository.conditions(take.shot_id), strict=True
+            )
         ],
-        "segments": [
-            {"key": slot.key, "start": slot.start, "stop": slot.stop, "tail": slot.tail}
-            for slot in farm.repository.take_segments(take.id)
-        ],
-        "conditions": [
-            {
-                "kind": row.kind.value,
-                "frame": row.frame,
-                "frames": row.frames,
-                "asset": row.asset,
-                "rendition": row.rendition_address,
-                "made_by": row.rendition_spec,
-            }
-            for row in farm.repository.conditions(take.shot_id)
-        ],
-    }
+        verdict=take.verdict and take.verdict.value,
+        reasons=take.reasons,
+        scores=farm.repository.scores(take.id),
+    )

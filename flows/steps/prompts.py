@@ -35,19 +35,20 @@ def embedding_of(farm: Farm, prompt: str) -> Tensor:
     from safetensors.torch import load
 
     address = farm.repository.embedding(_key(farm, prompt))
-    if address is None:
+    data = address and farm.read(address)
+    if not data:
         _encode(farm, [prompt])
         address = farm.repository.embedding(_key(farm, prompt))
         assert address is not None
-    return load(farm.store.get(address))["embedding"]
+        data = farm.store.get(address)
+    return load(data)["embedding"]
 
 
 def _key(farm: Farm, prompt: str) -> str:
     return keys.digest(
         {
             "text": farm.text_revision,
-            # The same words come out differently in another precision.
-            "device": farm.settings.device.partition(":")[0],
+            "machine": keys.machine_kind(farm.settings.device),
             "prompt": prompt,
         }
     )

@@ -21,6 +21,10 @@ Progress = Callable[[int, int], None]
 """Told after each denoise step: the step, and how many there are."""
 
 
+class LostWork(RuntimeError):  # noqa: N818 - it says what happened
+    """Something finished is gone from the store, and has been opened to be made again."""
+
+
 def render_segment(
     farm: Farm,
     planned: PlannedSegment,
@@ -105,7 +109,7 @@ def _denoise(farm: Farm, planned: PlannedSegment, lease: Lease, progress: Progre
     take = farm.repository.take(planned.take_id)
     context = context_of(farm, take.shot_id)
     segment = plan_of(farm, context, take.seed).segments[planned.index]
-    pipe = load(farm.settings.weights, farm.settings.device)
+    pipe = load(farm.settings.weights, farm.settings.device, farm.revision)
     size = context.board.size
     with farm.scratch() as folder:
         conditions = [
@@ -120,9 +124,8 @@ def _denoise(farm: Farm, planned: PlannedSegment, lease: Lease, progress: Progre
     if segment.tail:
         slots = farm.repository.take_segments(take.id)
         previous_BCLHW = latents_of(farm, slots[segment.index - 1].key)
-    state = None
-    if lease.checkpoint_address is not None:
-        state = state_from_bytes(farm.store.get(lease.checkpoint_address))
+    stored = lease.checkpoint_address and farm.read(lease.checkpoint_address)
+    state = state_from_bytes(stored) if stored else None  # a lost one costs its steps, no more
     sampler = sampler_of(farm, context.board)
     guided = sampler["guidance"] > 1
     negative_prompt = context.board.negative_prompt
@@ -159,9 +162,18 @@ def _denoise(farm: Farm, planned: PlannedSegment, lease: Lease, progress: Progre
 
 
 def latents_of(farm: Farm, key: str) -> Tensor:
-    """A finished segment's latents, latents_BCLHW."""
+    """A finished segment's latents, latents_BCLHW.
+
+    Raises:
+        LostWork: when they are not in the store, or not any more. A segment whose latents are
+            lost is open again: planning and rendering the take anew mends it.
+    """
     from safetensors.torch import load
 
-    row = farm.repository.segment(key)
-    assert row.latents_address is not None, f"segment {key} is not finished"
-    return load(farm.store.get(row.latents_address))["latents"]
+    address = farm.repository.segment(key).latents_address
+    data = address and farm.read(address)
+    if not data:
+        if address is not None:
+            farm.repository.forget_latents(key, address)
+        raise LostWork(f"the latents of segment {key} are lost: they have to be rendered again")
+    return load(data)["latents"]

@@ -104,11 +104,13 @@ def plan_take(farm: Farm, shot_id: str, attempt: int) -> list[PlannedSegment]:
     for segment in plan_of(farm, context, seed).segments:
         key = keys.segment_key(
             model_revision=farm.revision,
+            machine=keys.machine_kind(farm.settings.device),
             segment=segment,
             conditions=keys.window_conditions(segment, context.placed, digests),
             width=context.board.size.width,
             height=context.board.size.height,
-            negative_prompt=context.board.negative_prompt,
+            # Without guidance the model is never asked it.
+            negative_prompt=context.board.negative_prompt if sampler["guidance"] > 1 else "",
             sampler=sampler,
             previous=slots[-1].key if slots else None,
         )

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
+from db.models import Take
 from db.states import Verdict
 from db.takes import ScoreRow
 from dreamontage import scorer
 from dreamontage.intake import condition_label
 from flows.farm import Farm
-from flows.steps.segments import latents_of
+from flows.steps.segments import LostWork, latents_of
 from flows.steps.shots import context_of, plan_of
+from storage import NotFound, Torn
 
 
 def decode_take(farm: Farm, take_id: str) -> str:
@@ -25,7 +28,7 @@ def decode_take(farm: Farm, take_id: str) -> str:
     context = context_of(farm, take.shot_id)
     slots = farm.repository.take_segments(take_id)
     segments = plan_of(farm, context, take.seed).segments
-    pipe = load(farm.settings.weights, farm.settings.device)
+    pipe = load(farm.settings.weights, farm.settings.device, farm.revision)
     with farm.scratch() as folder:
         film = write_take(
             pipe.vae,
@@ -44,6 +47,21 @@ def decode_take(farm: Farm, take_id: str) -> str:
     return address
 
 
+def fetch_mezzanine(farm: Farm, take: Take, path: Path) -> Path:
+    """A decoded take's frames, as a file.
+
+    Raises:
+        LostWork: when they are not in the store any more; the take is then open to be decoded.
+    """
+    assert take.mezzanine_address is not None, "a take is decoded before it is used"
+    try:
+        return farm.store.fetch(take.mezzanine_address, path)
+    except (NotFound, Torn) as error:
+        farm.store.delete(take.mezzanine_address)
+        farm.repository.forget_mezzanine(take.id, take.mezzanine_address)
+        raise LostWork(f"the frames of take {take.id} are lost: decode it again") from error
+
+
 @dataclass(frozen=True, kw_only=True)
 class Judged:
     """What the gate found in a take."""
@@ -56,11 +74,10 @@ class Judged:
 def gate_take(farm: Farm, take_id: str, *, takes_left: int) -> Judged:
     """Measure a decoded take, judge it by the farm's thresholds, and store both."""
     take = farm.repository.take(take_id)
-    assert take.mezzanine_address is not None, "a take is decoded before it is judged"
     context = context_of(farm, take.shot_id)
     with farm.scratch() as folder:
         film = scorer.Film(
-            path=farm.store.fetch(take.mezzanine_address, folder / "take.mkv"),
+            path=fetch_mezzanine(farm, take, folder / "take.mkv"),
             fps=context.fps,
             marks=tuple(
                 scorer.Mark(
@@ -74,17 +91,9 @@ def gate_take(farm: Farm, take_id: str, *, takes_left: int) -> Judged:
             joins=plan_of(farm, context, take.seed).joins,
         )
         scores = scorer.measure(film)
-    thresholds = [
-        scorer.Threshold(
-            name=row.name,
-            retake_below=row.retake_below,
-            retake_above=row.retake_above,
-            review_below=row.review_below,
-            review_above=row.review_above,
-        )
-        for row in farm.repository.thresholds()
-    ]
-    judgement = scorer.judge(scores, thresholds, takes_left=max(0, takes_left), fps=context.fps)
+    judgement = scorer.judge(
+        scores, _thresholds(farm), takes_left=max(0, takes_left), fps=context.fps
+    )
     rows = [
         ScoreRow(name=score.name, value=score.value, frame=score.frame, detail=score.detail)
         for score in scores
@@ -93,3 +102,17 @@ def gate_take(farm: Farm, take_id: str, *, takes_left: int) -> Judged:
     verdict = Verdict(judgement.verdict.value)
     farm.repository.set_verdict(take_id, verdict, judgement.reasons)
     return Judged(verdict=verdict, reasons=judgement.reasons, scores=rows)
+
+
+def _thresholds(farm: Farm) -> list[scorer.Threshold]:
+    """The farm's own limits, and the gate's for every score that the farm has set none for."""
+    limits = {each.name: each for each in scorer.DEFAULT_THRESHOLDS}
+    for row in farm.repository.thresholds():
+        limits[row.name] = scorer.Threshold(
+            name=row.name,
+            retake_below=row.retake_below,
+            retake_above=row.retake_above,
+            review_below=row.review_below,
+            review_above=row.review_above,
+        )
+    return list(limits.values())

@@ -1,0 +1,75 @@
+"""What it costs to store a denoise state, and to read it back."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import UniPCMultistepScheduler
+from torch import Tensor
+
+from bench import models
+from bench.clock import DEVICE, between, now, seconds
+from bench.models import SHAPE
+from bench.speed import GUIDANCE, PROMPT
+from dreamontage.plan import Segment
+from dreamontage.sampling import DenoiseState, denoise, state_from_bytes, state_to_bytes
+
+_REPEATS = 9
+
+
+class _Nothing:
+    """Asks no model: for the state's size, only the shape of what it would say matters."""
+
+    given = None
+
+    def __call__(self, latents_BCLHW: Tensor, t: Tensor) -> Tensor:
+        return torch.zeros_like(latents_BCLHW)
+
+
+def table(folder: Path) -> list[tuple[str, int, float, float, float | None]]:
+    """What, bytes, seconds to write, seconds to read, seconds of one denoise step if measured.
+
+    The history of UniPC is full from its second step on, so a later state is no larger.
+    """
+    pipe = models.ours(folder)
+    size = {name: SHAPE.call[name] for name in ("height", "width")}
+    latents = 1 + (SHAPE.call["num_frames"] - 1) // 4
+    segment = Segment(index=0, start=0, stop=latents, tail=0, prompt=PROMPT, conditions=(), seed=0)
+    states = pipe.denoise_segment(
+        segment,
+        track=pipe.track([], **size),
+        previous_BCLHW=None,
+        **size,
+        sampler=pipe.sampler(SHAPE.steps, GUIDANCE),
+        max_sequence_length=SHAPE.call["max_sequence_length"],
+    )
+    step, state = _timed(states)
+    scheduler: Any = UniPCMultistepScheduler(
+        prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0
+    )
+    noise_BCLHW = torch.randn(1, 16, 21, 60, 104).to(DEVICE)
+    _, real = _timed(denoise(_Nothing(), scheduler, noise_BCLHW=noise_BCLHW, steps=4))  # type: ignore[arg-type]
+    return [
+        (f"this bench's: {SHAPE.name.split('; ')[1]}", *_cost(state), step),
+        ("Wan 480p: 81 frames of 832x480", *_cost(real), None),
+    ]
+
+
+def _timed(states: Iterator[DenoiseState]) -> tuple[float, DenoiseState]:
+    """The median time of a step, and the third state."""
+    seen, stamps = [], []
+    for state in states:
+        seen.append(state)
+        stamps.append(now())
+    return between(stamps), seen[2]
+
+
+def _cost(state: DenoiseState) -> tuple[int, float, float]:
+    data = state_to_bytes(state)
+    write = statistics.median(seconds(lambda: state_to_bytes(state)) for _ in range(_REPEATS))
+    read = statistics.median(seconds(lambda: state_from_bytes(data)) for _ in range(_REPEATS))
+    return len(data), write, read

@@ -1,0 +1,247 @@
+"""The farm's command line: what it refuses, what it tells, and when it stops waiting."""
+
+from __future__ import annotations
+
+import io
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from rich.console import Console
+
+from db.progress import StoryboardProgress
+from db.states import StoryboardState
+from dreamontage.faults import StoryboardError
+from flows import cli, start, watch
+from flows import farm as farm_module
+from flows.processes import python
+from flows.services import remember
+from flows.settings import Settings
+from flows.submit import submit
+from tests.fixtures.boards import WriteBoard
+from tests.fixtures.farm import Farm
+
+TITLE = "Ad [/] one"
+
+
+@pytest.fixture
+def settings(database_url: str, tmp_path: Path, tiny_ours: Path) -> Settings:
+    """A database and a store, but where Prefect should be nobody answers."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    return Settings(
+        home=tmp_path / "home",
+        weights=tiny_ours,
+        database_url=database_url,
+        prefect_api_url=f"http://127.0.0.1:{port}/api",
+    )
+
+
+@pytest.fixture
+def opened(settings: Settings) -> Iterator[farm_module.Farm]:
+    with farm_module.open_farm(settings) as opened:
+        yield opened
+
+
+def dreamontage(settings: Settings, *arguments: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        python("-m", "flows.cli", *map(str, arguments)),
+        env=settings.environment(COLUMNS="300"),
+        capture_output=True,
+        text=True,
+    )
+
+
+def plain(shown: object) -> str:
+    console = Console(file=io.StringIO(), width=300)
+    console.print(shown)
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+def test_nothing_is_stored_that_cannot_be_started(settings, opened, write_board):
+    told = dreamontage(settings, "submit", write_board())
+    assert told.returncode == 1
+    assert "does not answer" in told.stderr
+    assert "dreamontage up" in told.stderr
+    assert opened.repository.recent_storyboards(5) == []
+    assert not list(opened.store.list())
+
+
+def test_titles_and_errors_are_no_markup(opened, write_board):
+    error = "no [bold] thing at [/dim]"
+    (submitted,) = submit(opened, write_board(title=TITLE))
+    opened.repository.set_storyboard_state(submitted.id, StoryboardState.RENDERING)
+    opened.repository.set_storyboard_state(submitted.id, StoryboardState.FAILED, error=error)
+    progress = opened.repository.progress(submitted.id)
+    assert f"{TITLE}: failed" in plain(watch.tree(progress))
+    assert error in plain(watch.tree(progress))
+    assert TITLE in plain(watch.summary([progress]))
+
+    console = Console(file=io.StringIO(), width=300)
+    ended = watch.until_final([submitted.id], opened.repository, opened.settings, console)
+    assert [each.storyboard.state for each in ended] == [StoryboardState.FAILED]
+    assert isinstance(console.file, io.StringIO)
+    assert error in console.file.getvalue()
+
+
+def test_segment_errors_are_no_markup():
+    segment = SimpleNamespace(state="failed", steps=4, error="a [/] in it", lease_holder=None)
+    shown = watch._segment(SimpleNamespace(segment=segment, index=0, step=1, lease_age=None))
+    assert "a [/] in it" in plain(shown)
+
+
+def test_another_store_is_refused(settings, opened, write_board):
+    remember(settings, database_url=settings.database(), store="bucket films at s3.studio:9000")
+    told = dreamontage(settings, "status")
+    assert told.returncode == 1
+    assert "S3_ENDPOINT" in told.stderr
+    assert "bucket films at s3.studio:9000" in told.stderr
+    remember(settings, database_url="postgresql+psycopg://elsewhere/film")
+    assert dreamontage(settings, "status").returncode == 0, "that studio is not the one meant"
+
+
+def test_silent_database_is_told_in_a_line(settings):
+    port = settings.prefect_api_url.partition("127.0.0.1:")[2].partition("/")[0]
+    silent = settings.model_copy(
+        update={"database_url": f"postgresql+psycopg://127.0.0.1:{port}/film"}
+    )
+    told = dreamontage(silent, "status")
+    assert told.returncode == 1
+    assert "the database does not answer: start the studio with `dreamontage up`" in told.stderr
+    assert "Traceback" not in told.stderr
+
+
+@pytest.mark.parametrize("fault", [KeyError("x"), IndexError("list index")])
+def test_faults_of_ours_are_not_told_as_the_users(monkeypatch, fault):
+    def fail() -> None:
+        raise fault
+
+    monkeypatch.setattr(cli, "app", fail)
+    with pytest.raises(type(fault)):
+        cli.main()
+
+
+SHOW = """
+from flows import show
+bar = show.Progress("Take-0")
+bar.update(1, 1)
+bar.finish()
+"""
+
+
+def test_showing_fails_no_work(settings):
+    """With no server, a segment's progress is only logged."""
+    told = subprocess.run(
+        python("-c", SHOW), env=settings.environment(), capture_output=True, text=True
+    )
+    assert told.returncode == 0, told.stderr
+    assert "progress of take-0 is not shown in Prefect: ConnectError" in told.stderr
+
+
+LIBRARY = """
+import sys
+for name in ("sqlalchemy", "httpx", "psutil", "prefect"):
+    sys.modules[name] = None
+from flows.main import main
+sys.argv = ["dreamontage", *sys.argv[1:]]
+main()
+"""
+
+
+def without_studio(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        (sys.executable, "-c", LIBRARY, *arguments),
+        env=os.environ | {"COLUMNS": "200"},
+        capture_output=True,
+        text=True,
+    )
+
+
+def test_the_library_alone_has_its_commands(write_board):
+    told = without_studio("validate", str(write_board()))
+    assert told.returncode == 0, told.stderr
+    assert without_studio("--help").returncode == 0
+
+
+def test_the_library_alone_names_the_extra():
+    told = without_studio("up")
+    assert told.returncode == 1
+    assert "dreamontage[studio]" in told.stderr
+    assert "Traceback" not in told.stderr
+
+
+@pytest.mark.xdist_group("farm")
+class TestWithPrefect:
+    """On the studio that the tests share; its deployments are left as they are."""
+
+    @pytest.fixture
+    def opened(self, farm: Farm) -> Iterator[farm_module.Farm]:
+        with farm_module.open_farm(farm.settings) as opened:
+            yield opened
+
+    def test_one_bad_file_keeps_all_out(
+        self, farm: Farm, opened: farm_module.Farm, write_board: WriteBoard
+    ) -> None:
+        good, bad = write_board("good", title="Kept out"), write_board("bad", fps=0)
+        told = dreamontage(farm.settings, "submit", good, bad)
+        assert told.returncode == 1
+        assert f"{bad}: fps" in told.stderr
+        assert "Kept out" not in {each.title for each in opened.repository.recent_storyboards(50)}
+
+    def test_several_files_are_taken_in_before_any_starts(
+        self,
+        farm: Farm,
+        opened: farm_module.Farm,
+        write_board: WriteBoard,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        stored: list[set[str]] = []
+
+        def begin(settings: Settings, storyboard_id: str) -> str:
+            stored.append({each.title for each in opened.repository.recent_storyboards(50)})
+            return "00000000-0000-0000-0000-000000000000"
+
+        for name, value in farm.settings.environment().items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setattr(cli, "start_storyboard", begin)
+        cli.submit([write_board("a", title="First of two"), write_board("b", title="Second")])
+        assert [each >= {"First of two", "Second"} for each in stored] == [True, True]
+
+    def test_a_storyboard_is_started_once(self, farm: Farm) -> None:
+        name = "no-such-storyboard"
+        run = start.start_storyboard(farm.settings, name)
+        assert start.start_storyboard(farm.settings, name) == run
+        farm.set_state(run, type="CANCELLED", name="Cancelled")
+
+    def test_waiting_ends_when_the_run_has_died(
+        self, farm: Farm, opened: farm_module.Farm, write_board: WriteBoard
+    ) -> None:
+        (submitted,) = submit(opened, write_board(title=TITLE))
+        deployment = farm.get("/deployments/name/render-storyboard/render-storyboard")["id"]
+        # Before it could begin: of others, the supervisor tells.
+        run = farm.start(deployment, "CRASHED", storyboard_id=submitted.id)
+        opened.repository.set_flow_run(submitted.id, run)
+        told = io.StringIO()
+        found: list[StoryboardProgress] = watch.until_final(
+            [submitted.id], opened.repository, opened.settings, Console(file=told, width=300)
+        )
+        assert found[0].storyboard.state is StoryboardState.FAILED
+        assert "its run ended: Crashed; retry it in the Prefect UI" in told.getvalue()
+        row = opened.repository.storyboard(submitted.id)
+        assert row.state is StoryboardState.SUBMITTED, "the row is the run's to set"
+
+
+def test_all_faults_of_all_files(write_board):
+    first, second = write_board("first", fps=0), write_board("second", title=3)
+    with pytest.raises(StoryboardError) as told:
+        cli._examine([first, second])
+    assert {str(fault).partition(": ")[0] for fault in told.value.faults} == {
+        str(first),
+        str(second),
+    }

@@ -1,0 +1,79 @@
+"""A film's record says what determined the film, wherever the film was made."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from db.states import DeliverableKind
+from dreamontage import DreaMontagePipeline, local
+from dreamontage.seeds import take_seed
+from dreamontage.storyboard import load
+from flows import steps
+from flows.farm import Farm, open_farm
+from flows.settings import Settings
+from flows.submit import submit
+
+
+@pytest.fixture
+def farm(database_url: str, tmp_path: Path, tiny_ours: Path) -> Iterator[Farm]:
+    settings = Settings(home=tmp_path / "home", weights=tiny_ours, database_url=database_url)
+    with open_farm(settings) as farm:
+        yield farm
+
+
+def of_the_farm(farm: Farm, board: Path) -> dict[str, Any]:
+    (submitted,) = submit(farm, board)
+    (shot,) = farm.repository.shots(submitted.id)
+    planned = steps.plan_take(farm, shot.id, 0)
+    for each in planned:
+        steps.render_segment(farm, each)
+    steps.decode_take(farm, planned[0].take_id)
+    steps.gate_take(farm, planned[0].take_id, takes_left=0)
+    steps.assemble(farm, submitted.id)
+    found = {each.kind: each.address for each in farm.repository.deliverables(submitted.id)}
+    record: dict[str, Any] = json.loads(farm.store.get(found[DeliverableKind.RECORD]))
+    return record
+
+
+def of_this_process(weights: Path, path: Path, folder: Path) -> dict[str, Any]:
+    pipe = DreaMontagePipeline.from_pretrained(weights, dtype=torch.float32)
+    made, _ = local.render(load(path), path.parent, folder, pipe, name="film")
+    record: dict[str, Any] = json.loads(made.record.read_text())
+    return record
+
+
+def test_a_record_is_the_same_whoever_rendered(
+    farm: Farm, write_board: Any, tiny_ours: Path, tmp_path: Path
+) -> None:
+    path = write_board()
+    here, there = of_this_process(tiny_ours, path, tmp_path / "out"), of_the_farm(farm, path)
+    for part in ("title", "frames", "fps", "storyboard", "sampler", "shots", "made_with"):
+        assert here[part] == there[part], part
+    assert here["model"].items() <= there["model"].items()
+
+    (shot,) = here["shots"]
+    assert (shot["take"], shot["frames"], shot["name"]) == (0, 33, "walk")
+    assert shot["seed"] == take_seed(load(path).shot_seed(0), 0)
+    windows = [(each["start"], each["stop"], each["tail"]) for each in shot["segments"]]
+    assert windows[0][::2] == (0, 0)
+    assert windows[-1][1] == 9, "33 frames are 9 latents"
+    for before, after in itertools.pairwise(windows):
+        assert after[0] == before[1] - after[2]
+    assert [(each["kind"], each["frame"]) for each in shot["conditions"]] == [
+        ("keyframe", 0),
+        ("keyframe", 12),
+        ("keyframe", 32),
+    ]
+    for index, each in enumerate(shot["conditions"]):
+        asset = (path.parent / f"still{index}.png").read_bytes()
+        assert each["asset"] == hashlib.sha256(asset).hexdigest()
+        assert each["made_by"] == {"fit": "crop", "width": 80, "height": 64}
+    assert {score["name"] for score in shot["scores"]} >= {"keyframe_fidelity", "cuts"}
