@@ -22,7 +22,7 @@ TABLES = ("memory", "speed", "states", "options")
 
 def show_memory(console: Console) -> None:
     shown = Table(
-        *("segments", "frames", "seconds", "a segment"),
+        *("segments", "frames", "seconds", "CPU seconds a segment"),
         *("loaded MiB", "peak MiB", "grown MiB", "drift MiB"),
         title=f"A shot by its length: weights/nano, {memory.STEPS} steps a segment, on the CPU",
         caption="(ratios to the shortest) loaded: torch and the model; grown: peak less loaded;\n"
@@ -35,12 +35,13 @@ def show_memory(console: Console) -> None:
         def beside(value: float, start: float) -> str:
             return f" ({value / start:.2f})"
 
-        each, grown = row["seconds"] / row["segments"], row["peak_mib"] - row["loaded_mib"]
+        each = row["cpu_seconds"] / row["segments"]
+        grown = row["peak_mib"] - row["loaded_mib"]
         shown.add_row(
             str(row["segments"]),
             str(row["frames"]),
             f"{row['seconds']:.1f}",
-            f"{each:.3f}" + beside(each, first["seconds"] / first["segments"]),
+            f"{each:.3f}" + beside(each, first["cpu_seconds"] / first["segments"]),
             f"{row['loaded_mib']:.0f}",
             f"{row['peak_mib']:.0f}" + beside(row["peak_mib"], first["peak_mib"]),
             f"{grown:.0f}",
@@ -84,7 +85,8 @@ def show_options(console: Console, folder: Path, *, compile: bool) -> None:
     shown = Table(
         *("option", "setting", "it says", "resumable", "with / without", "relative error"),
         title=f"Speed options on one segment of 12 steps: {name}",
-        caption="seconds of a segment; errors in its latents"
+        caption="seconds of a segment; errors in its latents\n"
+        "the first row changes nothing: what it is off 1 is this machine's noise"
         + ("; random weights: a trained model's errors differ" * big),
     )
     rows = options.table(

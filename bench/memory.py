@@ -32,7 +32,7 @@ def measure(weights: Path, segments: int) -> dict[str, float]:
     """Render a shot of so many segments in this process.
 
     Returns:
-        ``seconds``; ``loaded_mib``, resident once torch is imported and the model is loaded;
+        ``seconds``; ``cpu_seconds``, those that this process got; ``loaded_mib``, resident once torch is imported and the model is loaded;
         ``peak_mib``, the most that was resident from there on; and ``drift_mib``, how much more is
         resident before the last segment than before the third.
     """
@@ -69,16 +69,16 @@ def measure(weights: Path, segments: int) -> dict[str, float]:
     # Loading may have needed more for a moment: the peak counts from here.
     Path("/proc/self/clear_refs").write_text("5")
     loaded = _mib("VmRSS")
-    began = time.monotonic()
+    began, cpu_began = time.monotonic(), time.process_time()
     with tempfile.TemporaryDirectory() as folder:
         write_take(
             pipe.vae, windows(), Path(folder) / "take.mkv", frames=plan.frames, fps=fps, **_SIZE
         )
-    seconds = time.monotonic() - began
     return {
         "segments": segments,
         "frames": plan.frames,
-        "seconds": seconds,
+        "seconds": time.monotonic() - began,
+        "cpu_seconds": time.process_time() - cpu_began,
         "loaded_mib": loaded,
         "peak_mib": _mib("VmHWM"),
         "drift_mib": resident[-1] - resident[2],
