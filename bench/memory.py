@@ -32,9 +32,10 @@ def measure(weights: Path, segments: int) -> dict[str, float]:
     """Render a shot of so many segments in this process.
 
     Returns:
-        ``seconds``; ``cpu_seconds``, those that this process got; ``loaded_mib``, resident once torch is imported and the model is loaded;
-        ``peak_mib``, the most that was resident from there on; and ``drift_mib``, how much more is
-        resident before the last segment than before the third.
+        ``seconds``; ``cpu_seconds``, those that this process got; ``loaded_mib``, resident once
+        torch is imported and the model is loaded; ``peak_mib``, the most that was resident from
+        there on; and ``drift_mib``, how much more is resident before the last segment than before
+        the third.
     """
     pipe = DreaMontagePipeline.from_pretrained(weights)
     geometry = pipe.geometry
