@@ -15,7 +15,7 @@ from dreamontage.conditioning import Clip, IntermTrack, Keyframe, Placement
 from dreamontage.models import autoencoder
 from dreamontage.models.text import embed
 from dreamontage.pipeline import DreaMontagePipeline
-from dreamontage.timeline import TEMPORAL_STRIDE
+from dreamontage.timeline import TEMPORAL_STRIDE, latent_of
 from dreamontage.training import checkpoint, flow, nano, windows, worlds
 from dreamontage.training.recipes import RECIPES
 from dreamontage.training.trainer import Recipe, Shape, Trainer, draw_batch
@@ -45,12 +45,13 @@ def frozen() -> nano.Frozen:
 def _guides() -> list[tuple[Guides, bool]]:
     return [
         (Guides(stills=(0, 6, 16)), False),
-        (Guides(stills=(13,), clip=(0, 7)), False),
-        (Guides(stills=(3,), clip=(8, 9)), False),
-        (Guides(clip=(4, 3)), False),
+        (Guides(stills=(13,), clips=((0, 7),)), False),
+        (Guides(stills=(3,), clips=((8, 9),)), False),
+        (Guides(clips=((4, 3),)), False),
         (Guides(tail=2), True),
         (Guides(tail=1, stills=(6, 12, 20)), True),
-        (Guides(tail=1, clip=(8, 6), stills=(17,)), True),
+        (Guides(tail=1, clips=((8, 6),), stills=(17,)), True),
+        (Guides(clips=((0, 6), (12, 5))), False),
     ]
 
 
@@ -79,8 +80,7 @@ def test_conditions_are_those_of_inference(
     conditions: list[Keyframe | Clip] = [
         Keyframe(image=video_BCTHW[0, :, frame], frame=frame) for frame in guide.stills
     ]
-    if guide.clip is not None:
-        start, count = guide.clip
+    for start, count in guide.clips:
         run = [video_BCTHW[0, :, frame] for frame in range(start, start + count)]
         conditions.append(Clip(frames=run, frame=start))
     placed: list[Placement] = [condition.place(encode, 16, 24) for condition in conditions]
@@ -94,7 +94,7 @@ def test_conditions_are_those_of_inference(
 
 def test_guides_stay_in_the_window_and_every_kind_is_drawn() -> None:
     rng = random.Random(0)
-    seen = {"stills": 0, "clip": 0, "nothing": 0, "long tail": 0}
+    seen = {"stills": 0, "clip": 0, "clips": 0, "nothing": 0, "long tail": 0}
     for turn in range(2000):
         middle = bool(turn % 2)
         latents = rng.randint(3, 13)
@@ -104,15 +104,18 @@ def test_guides_stay_in_the_window_and_every_kind_is_drawn() -> None:
         first = TEMPORAL_STRIDE * guide.tail + middle
         last = TEMPORAL_STRIDE * (latents - 1 + middle)
         assert all(first <= frame <= last for frame in guide.stills)
-        if guide.clip is not None:
-            start, frames = guide.clip
+        spans: list[int] = []
+        for start, frames in guide.clips:
+            spans += range(latent_of(start), latent_of(start + frames - 1) + 1)
             assert start % TEMPORAL_STRIDE == 0
             assert frames >= 1
             assert first <= start
             assert start + frames - 1 <= last
-            seen["clip"] += 1
+        assert len(spans) == len(set(spans)), "clips stand apart"
+        seen["clip"] += len(guide.clips) == 1
+        seen["clips"] += len(guide.clips) == 2
         seen["stills"] += bool(guide.stills)
-        seen["nothing"] += not guide.stills and guide.clip is None
+        seen["nothing"] += not guide.stills and not guide.clips
         seen["long tail"] += guide.tail > 2
     assert all(count > 40 for count in seen.values()), seen
 
