@@ -76,8 +76,8 @@ def restyle(frames_NTCHW: Tensor, styles_N2: Tensor, eased_NT: Tensor) -> Tensor
         styles_N2: indices of `captions.STYLES`, before and after.
         eased_NT: 0 before the change, 1 after it.
     """
-    weight_NTCHW = torch.tensor([0.3, 0.59, 0.11], device=frames_NTCHW.device).view(3, 1, 1)
-    grey_NT1HW = (frames_NTCHW * weight_NTCHW).sum(2, keepdim=True)
+    red, green, blue = frames_NTCHW.split(1, dim=2)
+    grey_NT1HW = 0.3 * red + 0.59 * green + 0.11 * blue
     right = grey_NT1HW.diff(dim=4, append=grey_NT1HW[..., -1:]).abs()
     down = grey_NT1HW.diff(dim=3, append=grey_NT1HW[..., -1:, :]).abs()
     drawing_NT1HW = (1 - 5 * (right + down)).clamp(0.1, 0.97)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
+from dreamontage.devices import ship
 from dreamontage.training.captions import COLOURS, SHAPES, SURFACES
 
 
@@ -163,7 +164,7 @@ def subjects(shapes_B: Tensor, colours_B: Tensor, size: int, generator: torch.Ge
         if SHAPES[kind] == "ring":
             inside = torch.minimum(inside, (radius - 0.5) * size / 3)
         alpha = torch.where((shapes_B == kind)[:, None, None], inside.clamp(0, 1), alpha)
-    table = torch.tensor([rgb for _, rgb in COLOURS], device=device)
+    table = ship(torch.tensor([rgb for _, rgb in COLOURS]), device)
     base = table[colours_B][:, :, None, None]
     grain = noise(batch, 1, size, slope=0.7, generator=generator)
     stripe = torch.sin(x * 9 + wobble_BK[:, :1, None] * 3)[:, None] * 0.12

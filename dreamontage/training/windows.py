@@ -22,10 +22,10 @@ import torch
 from torch import Tensor
 
 from dreamontage.conditioning import MASK_CHANNELS
+from dreamontage.devices import ship
 from dreamontage.models.autoencoder import normalise
 from dreamontage.timeline import TEMPORAL_STRIDE, latent_of, offset_in_latent
 from dreamontage.training.scenes import Scenes
-from dreamontage.training.worlds import ship
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
+from dreamontage.devices import ship
 from dreamontage.training import textures
 from dreamontage.training.captions import (
     CAMERA_MOVES,
@@ -36,7 +37,7 @@ from dreamontage.training.captions import (
 )
 from dreamontage.training.scenes import SUBJECTS, Passages, Restyles, Scenes
 
-__all__ = ["Mixture", "Scenes", "clips", "sample", "ship"]
+__all__ = ["Mixture", "Scenes", "clips", "sample"]
 
 ACTIONS = 3  # the most actions in a clip
 PHOTO = SURFACES.index("a photo")
@@ -57,15 +58,8 @@ class Mixture:
         assert len(self.expressions) == len(EXPRESSIONS)
 
 
-def ship(tensor: Tensor, device: torch.device) -> Tensor:
-    """To the device without waiting for what it is doing: a pageable copy would."""
-    if device.type != "cuda":
-        return tensor.to(device)
-    return tensor.pin_memory().to(device, non_blocking=True)
-
-
 def _weights(table: Sequence[Move], favoured: Sequence[str], rests: float) -> Tensor:
-    """Chances (M,) of the moves of a table: entry 0 with chance `rests`, the favoured ones alike."""
+    """Chances (M,) of a table's moves: entry 0 with chance `rests`, the favoured ones alike."""
     chosen = torch.tensor([move.name in favoured if favoured else True for move in table[1:]])
     moving = chosen.float() / chosen.sum() * (1 - rests)
     return F.pad(moving, (1, 0), value=rests)
@@ -108,9 +102,7 @@ def sample(
     starts_BA = F.pad(stops_BA[:, :-1], (1, 0))
     seconds_BA = (stops_BA - starts_BA) / FPS
 
-    expression_B = torch.multinomial(
-        torch.tensor(mixture.expressions), batch, True, generator=rng
-    )
+    expression_B = torch.multinomial(torch.tensor(mixture.expressions), batch, True, generator=rng)
     camera_EM = torch.stack([_weights(CAMERA_MOVES, e.camera, e.camera_rests) for e in EXPRESSIONS])
     second_EM = torch.stack([_weights(CAMERA_MOVES, (), 1 - e.second) for e in EXPRESSIONS])
     subject_EM = torch.stack(
@@ -216,7 +208,10 @@ def sample(
     names = [
         f"{COLOURS[colour][0]} {SHAPES[shape]}" if shown else None
         for colour, shape, shown in zip(
-            colours_BN[:, 0].tolist(), shapes_BN[:, 0].tolist(), shown_BN[:, 0].tolist(), strict=True
+            colours_BN[:, 0].tolist(),
+            shapes_BN[:, 0].tolist(),
+            shown_BN[:, 0].tolist(),
+            strict=True,
         )
     ]
 
