@@ -20,6 +20,8 @@ from dreamontage.pipeline import DreaMontagePipeline
 from dreamontage.timeline import TEMPORAL_STRIDE, latent_of
 from dreamontage.training import checkpoint, flow, nano, windows, worlds
 from dreamontage.training.adaptive import Shape, Study, WindowsObjective
+from dreamontage.training.feed import Draws, batches
+from dreamontage.training.muon import Muon
 from dreamontage.training.recipe import Recipe
 from dreamontage.training.recipes import CHAINS, RECIPES
 from dreamontage.training.runs import latest, train
@@ -165,7 +167,7 @@ def test_a_few_steps_lower_the_loss_on_a_fixed_batch(frozen: nano.Frozen) -> Non
 
 def test_training_samples_as_the_pipeline_does(tmp_path: Path) -> None:
     """`flow.sample` and the pipeline make the same latents from the same noise."""
-    run = Trainer(tiny(), tmp_path)
+    run = Trainer(tiny(), tmp_path, steps=9)
     for _ in range(2):
         run.train_step()
     pipe = DreaMontagePipeline.from_pretrained(run.export())
@@ -192,18 +194,18 @@ def test_training_samples_as_the_pipeline_does(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("muon", [True, False])
 def test_a_run_resumed_after_a_kill_ends_with_the_same_bits(tmp_path: Path, muon: bool) -> None:
-    recipe = tiny(muon=muon, decay=0.5)
-    whole = Trainer(recipe, tmp_path / "whole")
-    whole.run(steps=6)
-    killed = Trainer(recipe, tmp_path / "killed")
-    for step in range(3):
-        killed.train_step(step / 6)
+    recipe = tiny(muon=muon, decay=0.5, block=2, ahead=int(muon))
+    whole = Trainer(recipe, tmp_path / "whole", steps=6)
+    whole.run()
+    killed = Trainer(recipe, tmp_path / "killed", steps=6)
+    for _ in range(3):
+        killed.train_step()
     killed.save()
-    killed.train_step(0.5)  # lost
+    killed.train_step()  # lost
     (tmp_path / "killed" / "checkpoints" / ".checkpoint-000000009.partial").mkdir()  # half written
-    resumed = Trainer(recipe, tmp_path / "killed")
+    resumed = Trainer(recipe, tmp_path / "killed", steps=6)
     assert resumed.step == 3
-    resumed.run(steps=6)
+    resumed.run()
     for name, value in whole.model.state_dict().items():
         assert torch.equal(value, resumed.model.state_dict()[name]), name
     assert whole.ema is not None
@@ -217,6 +219,50 @@ def test_a_run_resumed_after_a_kill_ends_with_the_same_bits(tmp_path: Path, muon
         Trainer(replace(recipe, name="other"), tmp_path / "killed")
 
 
+def test_batches_drawn_ahead_are_those_drawn_at_once(tmp_path: Path) -> None:
+    """A thread changes nothing: not even where a shape's time ends with the run's progress."""
+    runs = {}
+    for ahead in (0, 2):
+        run = Trainer(tiny(ahead=ahead, block=3), tmp_path / str(ahead), steps=10)
+        run.run()
+        runs[ahead] = run
+    for one, other in zip(runs[0].model.parameters(), runs[2].model.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_a_fault_in_a_draw_ahead_is_raised_where_the_batch_is_asked_for() -> None:
+    class Broken:
+        def draw(self, seed: int, progress: float, repeat: int) -> dict[str, torch.Tensor]:
+            raise ZeroDivisionError("a draw failed")
+
+    draws = Draws(Broken(), seed=0, rank=0, steps=10, block=2)
+    drawn = batches(draws, first=0, ahead=2, device=torch.device("cpu"))
+    with pytest.raises(ZeroDivisionError, match="a draw failed"):
+        next(drawn)
+
+
+def test_muon_steps_as_torchs_own() -> None:
+    torch.manual_seed(0)
+    shapes = [(6, 4), (4, 6), (6, 4), (5, 5)]
+    ours, theirs = (
+        [
+            torch.nn.Parameter(torch.randn(s, generator=torch.Generator().manual_seed(i)))
+            for i, s in enumerate(shapes)
+        ]
+        for _ in range(2)
+    )
+    mine = Muon(ours, lr=1e-2, weight_decay=0.1)
+    reference = torch.optim.Muon(theirs, lr=1e-2, weight_decay=0.1, adjust_lr_fn="match_rms_adamw")
+    for _ in range(5):
+        for one, other in zip(ours, theirs, strict=True):
+            one.grad = torch.randn(one.shape)
+            other.grad = one.grad.clone()
+        mine.step()
+        reference.step()
+    for one, other in zip(ours, theirs, strict=True):
+        assert torch.allclose(one, other, atol=1e-3)  # its matrices are rounded to bfloat16
+
+
 def test_the_rate_rises_holds_and_falls(tmp_path: Path) -> None:
     run = Trainer(tiny(warmup=10, decay=0.25, learning_rate=1e-3), tmp_path)
     assert run._rate(0.0) == pytest.approx(1e-4)
@@ -227,7 +273,7 @@ def test_the_rate_rises_holds_and_falls(tmp_path: Path) -> None:
 
 
 def test_an_export_is_a_folder_that_the_pipeline_renders_with(tmp_path: Path) -> None:
-    run = Trainer(tiny(replace(STUDY, sampling=True)), tmp_path)
+    run = Trainer(tiny(replace(STUDY, sampling=True)), tmp_path, steps=9)
     run.train_step()
     run.export()
     folder = run.export()  # a second time over the first

@@ -27,6 +27,7 @@ from dreamontage.seeds import derive
 from dreamontage.timeline import TEMPORAL_STRIDE
 from dreamontage.training import checkpoint, flow, nano, sheets, windows, worlds
 from dreamontage.training.card import model_card
+from dreamontage.training.feed import Batch
 from dreamontage.training.recipe import Setting
 from dreamontage.training.windows import Guiding, Windows
 from dreamontage.training.worlds import Mixture
@@ -74,8 +75,8 @@ class _HeldOut:
     noise_BZLHW: Tensor
 
 
-def open_frozen(setting: Setting, study: Study) -> tuple[nano.Frozen, Tensor | None]:
-    """The parts that stay as they are, and the run's photos.
+def make_frozen(setting: Setting, study: Study) -> Path:
+    """The folder of the parts that stay as they are, and of the run's photos.
 
     They are made at a run's first start, or taken from where it starts from, and read back at every
     start, so that a resumed run has the same ones to the bit.
@@ -100,9 +101,68 @@ def open_frozen(setting: Setting, study: Study) -> tuple[nano.Frozen, Tensor | N
 
     if not folder.exists():
         checkpoint.write_folder(folder, begin)
-    bank = folder / "photos.safetensors"
-    photos = load_file(bank)["photos"].to(setting.device) / 255 if bank.exists() else None
-    return nano.load_frozen(folder).to(setting.device), photos
+    return folder
+
+
+class WindowSource:
+    """Draws windows of procedural worlds. Opens the codec and the text side where it is used."""
+
+    def __init__(self, folder: Path, device: torch.device, study: Study) -> None:
+        self.folder, self.device, self.study = folder, device, study
+        self._opened: tuple[nano.Frozen, Tensor | None] | None = None
+
+    def open(self) -> tuple[nano.Frozen, Tensor | None]:
+        """The frozen parts, and the run's photos."""
+        if self._opened is None:
+            bank = self.folder / "photos.safetensors"
+            photos = load_file(bank)["photos"].to(self.device) / 255 if bank.exists() else None
+            self._opened = nano.load_frozen(self.folder).to(self.device), photos
+        return self._opened
+
+    def draw(self, seed: int, progress: float, repeat: int) -> Batch:
+        """Windows cut from clips that are longer than they are."""
+        rng = random.Random(seed)
+        shape = self.shape(rng, progress, repeat)
+        batch = self.windows(shape, seed=seed, middle=rng.random() < 0.5)
+        return {
+            "latents": batch.latents_BZLHW,
+            "condition": batch.condition_BCLHW,
+            "prompts": self.embed(batch),
+        }
+
+    def shape(self, rng: random.Random, progress: float, repeat: int) -> Shape:
+        """One of the study's shapes that are open, for `repeat` batches."""
+        shapes = [s for s in self.study.shapes if s.opens <= progress < s.closes]
+        shape = rng.choices(shapes, [shape.weight for shape in shapes])[0]
+        return replace(shape, batch=shape.batch * repeat)
+
+    def windows(self, shape: Shape, *, seed: int, middle: bool) -> Windows:
+        """A batch of windows with their conditions."""
+        frozen, photos = self.open()
+        scenes = worlds.sample(
+            derive(seed, "scenes"),
+            shape.batch,
+            frames=1 + TEMPORAL_STRIDE * (shape.latents + 5),
+            height=shape.height,
+            width=shape.width,
+            device=self.device,
+            photos_NCHW=photos,
+            mixture=self.study.mixture,
+        )
+        return windows.draw(
+            frozen.vae,
+            scenes,
+            latents=shape.latents,
+            middle=middle,
+            tail=self.study.tail,
+            seed=derive(seed, "windows"),
+            guiding=self.study.guiding,
+        )
+
+    def embed(self, batch: Windows) -> Tensor:
+        """The prompts' embeddings, prompts_BSD."""
+        frozen, _ = self.open()
+        return embed(frozen.tokenizer, frozen.text_encoder, batch.prompts)
 
 
 class WindowsObjective:
@@ -110,7 +170,8 @@ class WindowsObjective:
 
     def __init__(self, setting: Setting, study: Study) -> None:
         self.study, self.device = study, setting.device
-        self.frozen, self.photos = open_frozen(setting, study)
+        self.source = WindowSource(make_frozen(setting, study), setting.device, study)
+        self.frozen, self.photos = self.source.open()
         if setting.init is None:
             self.model = nano.build_transformer(study.size, seed=derive(setting.seed, "model"))
         else:
@@ -119,63 +180,31 @@ class WindowsObjective:
             self._hold_out(setting.seed, index, shape) for index, shape in enumerate(study.shapes)
         ]
 
-    def loss(self, model: Any, *, seed: int, progress: float) -> tuple[Tensor, int]:
-        """One batch of windows cut from clips that are longer than they are."""
-        rng = random.Random(seed)
-        shapes = [s for s in self.study.shapes if s.opens <= progress < s.closes]
-        shape = rng.choices(shapes, [shape.weight for shape in shapes])[0]
-        batch = self.draw(shape, seed=seed, middle=rng.random() < 0.5)
+    def loss(self, model: Any, batch: Batch, *, seed: int) -> tuple[Tensor, int]:
+        clean = batch["latents"]
         generator = torch.Generator(self.device).manual_seed(derive(seed, "noise"))
         times_B = flow.draw_times(
-            shape.batch,
+            len(clean),
             shift=nano.FLOW_SHIFT,
             uniform=self.study.uniform_times,
             generator=generator,
         )
-        clean = batch.latents_BZLHW
-        noise_BZLHW = torch.randn(clean.shape, generator=generator, device=self.device)
         errors_B = flow.velocity_errors(
             model,
             clean,
-            batch.condition_BCLHW,
-            self.embed(batch),
+            batch["condition"],
+            batch["prompts"],
             times_B=times_B,
-            noise_BZLHW=noise_BZLHW,
+            noise_BZLHW=torch.randn(clean.shape, generator=generator, device=self.device),
         )
-        return errors_B.mean(), shape.batch
-
-    def draw(self, shape: Shape, *, seed: int, middle: bool, study: Study | None = None) -> Windows:
-        """A batch of windows with their conditions, by `study` if not by the run's own."""
-        study = study or self.study
-        scenes = worlds.sample(
-            derive(seed, "scenes"),
-            shape.batch,
-            frames=1 + TEMPORAL_STRIDE * (shape.latents + 5),
-            height=shape.height,
-            width=shape.width,
-            device=self.device,
-            photos_NCHW=self.photos,
-            mixture=study.mixture,
-        )
-        return windows.draw(
-            self.frozen.vae,
-            scenes,
-            latents=shape.latents,
-            middle=middle,
-            tail=study.tail,
-            seed=derive(seed, "windows"),
-            guiding=study.guiding,
-        )
-
-    def embed(self, batch: Windows) -> Tensor:
-        """The prompts' embeddings, prompts_BSD."""
-        return embed(self.frozen.tokenizer, self.frozen.text_encoder, batch.prompts)
+        return errors_B.mean(), len(clean)
 
     def _hold_out(self, seed: int, index: int, shape: Shape) -> _HeldOut:
         """Windows of worlds that no step trains on, with fixed times and noise."""
         seed = derive(seed, "held out", index)
         middle = bool(index % 2)
-        batch = self.draw(replace(shape, batch=self.study.held_out), seed=seed, middle=middle)
+        fewer = replace(shape, batch=self.study.held_out)
+        batch = self.source.windows(fewer, seed=seed, middle=middle)
         generator = torch.Generator(self.device).manual_seed(seed)
         noise_BZLHW = torch.randn(
             batch.latents_BZLHW.shape, generator=generator, device=self.device
@@ -183,7 +212,7 @@ class WindowsObjective:
         return _HeldOut(
             batch=batch,
             middle=middle,
-            prompts_BSD=self.embed(batch),
+            prompts_BSD=self.source.embed(batch),
             times_B=torch.linspace(0.05, 0.98, len(batch.prompts), device=self.device),
             noise_BZLHW=noise_BZLHW,
         )

@@ -13,13 +13,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
-
-from dreamontage.training import flow, nano
 
 Judge = Callable[[Tensor, Tensor], Tensor]
 """Films made and true, each video_BCTHW in [-1, 1] -> how bad each is, (B,)."""
@@ -69,14 +66,13 @@ def judge_motion(made_BCTHW: Tensor, true_BCTHW: Tensor) -> Tensor:
 
 
 def make_pairs(
-    model: Any,
     batches: Iterator[tuple[Tensor, Tensor, Tensor]],
     *,
+    sample: Callable[[Tensor, Tensor, Tensor], Tensor],
     judge: Judge,
     decode: Callable[[Tensor], Tensor],
     count: int,
     group: int,
-    steps: int,
     least_gap: float,
     generator: torch.Generator,
 ) -> Pairs:
@@ -85,24 +81,23 @@ def make_pairs(
     Args:
         batches: latents_BZLHW, condition_BCLHW and prompts_BSD; taken until there are `count` pairs
             or they end.
+        sample: condition_BCLHW, prompts_BSD and noise_BZLHW -> latents_BZLHW.
         decode: latents -> films in [-1, 1].
     """
     found: list[tuple[Tensor, ...]] = []
     have = 0
     for latents_BZLHW, condition_BCLHW, prompts_BSD in batches:
         batch = len(latents_BZLHW)
-        made = flow.sample(
-            model,
+        noise_BZLHW = torch.randn(
+            batch * group,
+            *latents_BZLHW.shape[1:],
+            generator=generator,
+            device=latents_BZLHW.device,
+        )
+        made = sample(
             condition_BCLHW.repeat_interleave(group, 0),
             prompts_BSD.repeat_interleave(group, 0),
-            noise_BZLHW=torch.randn(
-                batch * group,
-                *latents_BZLHW.shape[1:],
-                generator=generator,
-                device=latents_BZLHW.device,
-            ),
-            steps=steps,
-            shift=nano.FLOW_SHIFT,
+            noise_BZLHW,
         )
         truth = decode(latents_BZLHW).repeat_interleave(group, 0)
         faults_BG = judge(decode(made), truth).unflatten(0, (batch, group))

@@ -23,7 +23,8 @@ from torch.nn import functional as F  # noqa: N812
 from dreamontage.scorer import discriminator
 from dreamontage.seeds import derive
 from dreamontage.training import checkpoint, flow, nano
-from dreamontage.training.adaptive import Shape, Study, WindowsObjective, decode
+from dreamontage.training.adaptive import Shape, Study, WindowsObjective, WindowSource, decode
+from dreamontage.training.feed import Batch
 from dreamontage.training.pairmaking import Judge, Pairs, judge_motion, make_pairs
 from dreamontage.training.recipe import Setting
 from dreamontage.training.windows import Guiding
@@ -107,36 +108,49 @@ class PreferenceObjective:
         made = []
         for name, guiding, mixture, judge, gap in makers:
             study = replace(self.windows.study, guiding=guiding, mixture=mixture)
-            with setting.autocast():
-                pairs = make_pairs(
-                    self.reference,
-                    self._batches(study, name),
-                    judge=judge,
-                    decode=lambda latents: decode(self.windows.frozen.vae, latents, middle=False),
-                    count=wanted.pairs,
-                    group=wanted.group,
-                    steps=wanted.steps,
-                    least_gap=gap,
-                    generator=torch.Generator(setting.device).manual_seed(
-                        derive(setting.seed, "pairs", name)
-                    ),
-                )
+            source = WindowSource(setting.folder / "frozen", setting.device, study)
+            pairs = make_pairs(
+                self._batches(source, name),
+                sample=self._sample,
+                judge=judge,
+                decode=lambda latents: decode(self.windows.frozen.vae, latents, middle=False),
+                count=wanted.pairs,
+                group=wanted.group,
+                least_gap=gap,
+                generator=torch.Generator(setting.device).manual_seed(
+                    derive(setting.seed, "pairs", name)
+                ),
+            )
             made.append(pairs.tensors())
         return Pairs.of({name: torch.cat([m[name] for m in made]).cpu() for name in made[0]})
 
-    def _batches(self, study: Study, name: str) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    def _sample(self, condition_BCLHW: Tensor, prompts_BSD: Tensor, noise_BZLHW: Tensor) -> Tensor:
+        with self.setting.autocast():
+            return flow.sample(
+                self.reference,
+                condition_BCLHW,
+                prompts_BSD,
+                noise_BZLHW=noise_BZLHW,
+                steps=self.preferences.steps,
+                shift=nano.FLOW_SHIFT,
+            )
+
+    def _batches(self, source: WindowSource, name: str) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """Start windows to sample: twice as many as are wanted, for some groups are all alike."""
         shape = self.preferences.shape
         for index in range(-(-2 * self.preferences.pairs // shape.batch)):
             seed = derive(self.setting.seed, "pairs", name, index)
-            with torch.autocast(self.setting.device.type, enabled=False):
-                batch = self.windows.draw(shape, seed=seed, middle=False, study=study)
-                yield batch.latents_BZLHW, batch.condition_BCLHW, self.windows.embed(batch)
+            batch = source.windows(shape, seed=seed, middle=False)
+            yield batch.latents_BZLHW, batch.condition_BCLHW, source.embed(batch)
 
-    def loss(self, model: Any, *, seed: int, progress: float) -> tuple[Tensor, int]:
+    def draw(self, seed: int, progress: float, repeat: int) -> Batch:
+        """Which pairs to learn from next; they lie on the device."""
         rng = random.Random(seed)
-        rows = torch.tensor(rng.choices(range(len(self.pairs)), k=self.preferences.batch))
-        pairs = _taken(self.pairs, rows)
+        count = self.preferences.batch * repeat
+        return {"rows": torch.tensor(rng.choices(range(len(self.pairs)), k=count))}
+
+    def loss(self, model: Any, batch: Batch, *, seed: int) -> tuple[Tensor, int]:
+        pairs = _taken(self.pairs, batch["rows"])
         generator = torch.Generator(self.setting.device).manual_seed(derive(seed, "noise"))
         loss_B, _ = self._compare(model, pairs, generator)
         return loss_B.mean(), len(pairs)
@@ -172,6 +186,10 @@ class PreferenceObjective:
             reference_loser_B,
             beta=self.preferences.beta,
         )
+
+    @property
+    def source(self) -> PreferenceObjective:
+        return self
 
     @torch.no_grad()
     def scores(self, model: Any) -> dict[str, float]:

@@ -10,6 +10,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from dreamontage.training.feed import Batch, Source
+
 
 @dataclass(frozen=True, kw_only=True)
 class Setting:
@@ -53,11 +55,13 @@ class Objective(Protocol):
 
     model: Any
 
-    def loss(self, model: Any, *, seed: int, progress: float) -> tuple[Tensor, int]:
-        """The mean loss of a batch drawn from `seed`, and how many examples it had.
+    @property
+    def source(self) -> Source:
+        """Where the trainer's batches come from."""
+        ...
 
-        `progress` is the part of the run that is over, in [0, 1).
-        """
+    def loss(self, model: Any, batch: Batch, *, seed: int) -> tuple[Tensor, int]:
+        """The mean loss of a batch, and how many examples it had; `seed` draws times and noise."""
         ...
 
     def scores(self, model: Any) -> dict[str, float]:
@@ -77,10 +81,11 @@ class Objective(Protocol):
 class Recipe:
     """Everything that determines a run, besides how long it goes on.
 
-    `muon` trains the blocks' matrices with Muon instead of AdamW (not under `fsdp`). `decay` is the
-    last part of the run in which the learning rate falls to nothing; `ema` the decay
-    of the averaged weights, 0 for none; `fsdp` shards parameters, gradients and optimiser over all
-    processes (FSDP2); `continues` names the recipe whose export a chain hands to this one.
+    `muon` trains the blocks' matrices with Muon instead of AdamW (not under `fsdp`). `block` is how
+    many steps' batches are drawn at once, and `ahead` how many blocks in advance. `decay` is the
+    last part of the run, in which the learning rate falls to nothing; `ema` the decay of the
+    averaged weights, 0 for none. `fsdp` shards parameters, gradients and optimiser over all
+    processes (FSDP2).
     """
 
     name: str
@@ -89,6 +94,8 @@ class Recipe:
     warmup: int = 200
     decay: float = 0.0
     muon: bool = True
+    block: int = 1
+    ahead: int = 0
     weight_decay: float = 0.01
     clip: float = 1.0
     ema: float = 0.999

@@ -70,6 +70,8 @@ _H100 = _Machine(
         "bfloat16": True,
         "compiled": True,
         "learning_rate": 1.5e-3,
+        "block": 4,
+        "ahead": 2,
         "checkpoint_minutes": 1.0,
         "sheet_minutes": 1.0,
         "export_minutes": 60,
@@ -135,7 +137,13 @@ def _preference(machine: _Machine) -> Recipe:
     )
     build = partial(PreferenceObjective, study=study, preferences=preferences)
     return machine.recipe(
-        "preference", build, learning_rate=2e-5, warmup=10, muon=False, weight_decay=0.0, ema=0.99
+        "preference",
+        build,
+        learning_rate=1e-5,
+        warmup=10,
+        muon=False,
+        weight_decay=0.0,
+        ema=0.99,
     )
 
 

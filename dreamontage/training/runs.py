@@ -43,9 +43,18 @@ def train(
         return _chain(CHAINS[name](), out, minutes=minutes, init=init, photos=photos, data=data)
     if name not in RECIPES:
         raise ValueError(f"recipe = {name!r} must be one of {', '.join(NAMES)}")
+    if minutes == steps == math.inf:
+        raise ValueError(f"minutes or steps: {name} would never end")
     out.mkdir(parents=True, exist_ok=True)
-    run = Trainer(RECIPES[name](), out, init=init, photos=photos, data=data)
-    run.run(minutes=minutes, steps=steps)
+    Trainer(
+        RECIPES[name](),
+        out,
+        init=init,
+        photos=photos,
+        data=data,
+        minutes=minutes,
+        steps=steps,
+    ).run()
     return latest(out)
 
 
@@ -66,8 +75,15 @@ def _chain(
         start = before if source is None else latest(out / source)
         if not (folder / _DONE).exists():
             folder.mkdir(parents=True, exist_ok=True)
-            run = Trainer(recipe, folder, init=start, photos=photos, data=data)
-            run.run(minutes=minutes * share / total)
+            run = Trainer(
+                recipe,
+                folder,
+                init=start,
+                photos=photos,
+                data=data,
+                minutes=minutes * share / total,
+            )
+            run.run()
             run.accelerator.free_memory()
             (folder / _DONE).touch()
         before = latest(folder)

@@ -24,14 +24,14 @@ from torch.nn import functional as F  # noqa: N812
 from dreamontage.conditioning import MASK_CHANNELS
 from dreamontage.evaluation import quick
 from dreamontage.models.autoencoder import normalise
-from dreamontage.models.text import embed
 from dreamontage.seeds import derive
 from dreamontage.timeline import TEMPORAL_STRIDE, latent_of
 from dreamontage.training import flow, nano, sheets, windows, worlds
-from dreamontage.training.adaptive import Shape, Study, decode, open_frozen
+from dreamontage.training.adaptive import Shape, Study, WindowSource, decode, make_frozen
 from dreamontage.training.card import model_card
+from dreamontage.training.feed import Batch
 from dreamontage.training.recipe import Setting
-from dreamontage.training.windows import Guides, Windows
+from dreamontage.training.windows import Guides
 from dreamontage.upscale.stage import SCALES, sr_channels
 
 STRENGTH = 0.7
@@ -43,17 +43,15 @@ _SPOILT = 0.35  # the most noise on the small film's latents, in their own sprea
 
 @dataclass(frozen=True, kw_only=True)
 class Enlarged:
-    """A batch to train on: the large film's windows, the enlarged film, and what is appended."""
+    """A batch: the large film's windows, the enlarged film, all that stands beside the noise, and
+    what is appended."""
 
-    windows: Windows
+    latents_BZLHW: Tensor
     enlarged_BZLHW: Tensor
+    beside_BCLHW: Tensor
     shared_BCNHW: Tensor | None
     shared_frames: tuple[int, ...]
     prompts_BSD: Tensor
-
-    def beside(self) -> Tensor:
-        """All that stands beside the noise, (B, C + Z, L, H, W)."""
-        return torch.cat((self.windows.condition_BCLHW, self.enlarged_BZLHW), 1)
 
     def appended(self) -> dict[str, Any]:
         """The model's arguments for Shared-RoPE."""
@@ -62,55 +60,27 @@ class Enlarged:
         return {"shared_states": self.shared_BCNHW, "shared_frames": self.shared_frames}
 
 
-class SuperresObjective:
-    """See the module."""
+class SuperresSource(WindowSource):
+    """Draws windows of large films, with what they were enlarged from."""
 
-    def __init__(self, setting: Setting, study: Study) -> None:
-        self.study, self.device = study, setting.device
-        self.frozen, self.photos = open_frozen(setting, study)
-        self.model = nano.build_transformer(
-            study.size,
-            in_channels=sr_channels(study.size.z_dim),
-            seed=derive(setting.seed, "model"),
-        )
-        self.held_out = [
-            self.draw(
-                replace(shape, batch=study.held_out),
-                seed=derive(setting.seed, "held out", index),
-                middle=False,
-                shared=True,
-            )
-            for index, shape in enumerate(study.shapes)
-        ]
-
-    def loss(self, model: Any, *, seed: int, progress: float) -> tuple[Tensor, int]:
+    def draw(self, seed: int, progress: float, repeat: int) -> Batch:
         rng = random.Random(seed)
-        shapes = [s for s in self.study.shapes if s.opens <= progress < s.closes]
-        shape = rng.choices(shapes, [shape.weight for shape in shapes])[0]
-        batch = self.draw(shape, seed=seed, middle=rng.random() < 0.5, shared=rng.random() < 0.5)
-        generator = torch.Generator(self.device).manual_seed(derive(seed, "noise"))
-        # Refining never sees more noise than it starts with.
-        times_B = torch.rand(shape.batch, generator=generator, device=self.device)
-        return self._errors(model, batch, times_B * (STRENGTH + 0.1), generator).mean(), shape.batch
-
-    def _errors(
-        self, model: Any, batch: Enlarged, times_B: Tensor, generator: torch.Generator
-    ) -> Tensor:
-        clean = batch.windows.latents_BZLHW
-        noise_BZLHW = torch.randn(clean.shape, generator=generator, device=self.device)
-        return flow.velocity_errors(
-            model,
-            clean,
-            batch.beside(),
-            batch.prompts_BSD,
-            times_B=times_B,
-            noise_BZLHW=noise_BZLHW,
-            **batch.appended(),
+        shape = self.shape(rng, progress, repeat)
+        batch = self.enlarged(
+            shape, seed=seed, middle=rng.random() < 0.5, shared=rng.random() < 0.5
         )
+        found: Batch = {
+            "latents": batch.latents_BZLHW,
+            "beside": batch.beside_BCLHW,
+            "prompts": batch.prompts_BSD,
+            "frames": batch.shared_frames,
+        }
+        return found if batch.shared_BCNHW is None else found | {"shared": batch.shared_BCNHW}
 
-    def draw(self, shape: Shape, *, seed: int, middle: bool, shared: bool) -> Enlarged:
+    def enlarged(self, shape: Shape, *, seed: int, middle: bool, shared: bool) -> Enlarged:
         """A batch whose windows have one and the same guides: the appended frames of a call stand
         at the same places in all of its windows."""
+        frozen, photos = self.open()
         rng = random.Random(derive(seed, "superres"))
         count = 1 + TEMPORAL_STRIDE * (shape.latents if middle else shape.latents - 1)
         scenes = worlds.sample(
@@ -120,7 +90,7 @@ class SuperresObjective:
             height=shape.height,
             width=shape.width,
             device=self.device,
-            photos_NCHW=self.photos,
+            photos_NCHW=photos,
             mixture=self.study.mixture,
         )
         video_BCTHW = scenes.render()
@@ -129,28 +99,82 @@ class SuperresObjective:
         )
         generator = torch.Generator(self.device).manual_seed(derive(seed, "windows"))
         built = windows.build(
-            self.frozen.vae,
+            frozen.vae,
             video_BCTHW,
             [guides] * shape.batch,
             scenes.prompts(int(middle), count - middle),
             middle=middle,
             generator=generator,
         )
-        scale = rng.choice(scales_of(shape.height, shape.width))
+        enlarged_BZLHW = enlarged(
+            frozen.vae,
+            video_BCTHW,
+            scale=rng.choice(scales_of(shape.height, shape.width)),
+            middle=middle,
+            spoilt=rng.uniform(0, _SPOILT),
+            generator=generator,
+        )
         places = _places(guides, middle=middle) if shared else []
         return Enlarged(
-            windows=built,
-            enlarged_BZLHW=enlarged(
-                self.frozen.vae,
-                video_BCTHW,
-                scale=scale,
-                middle=middle,
-                spoilt=rng.uniform(0, _SPOILT),
-                generator=generator,
-            ),
+            latents_BZLHW=built.latents_BZLHW,
+            enlarged_BZLHW=enlarged_BZLHW,
+            beside_BCLHW=torch.cat((built.condition_BCLHW, enlarged_BZLHW), 1),
             shared_BCNHW=_appended(built.condition_BCLHW, places) if places else None,
             shared_frames=tuple(places),
-            prompts_BSD=embed(self.frozen.tokenizer, self.frozen.text_encoder, built.prompts),
+            prompts_BSD=self.embed(built),
+        )
+
+
+class SuperresObjective:
+    """See the module."""
+
+    def __init__(self, setting: Setting, study: Study) -> None:
+        self.study, self.device = study, setting.device
+        self.source = SuperresSource(make_frozen(setting, study), setting.device, study)
+        self.frozen, self.photos = self.source.open()
+        self.model = nano.build_transformer(
+            study.size,
+            in_channels=sr_channels(study.size.z_dim),
+            seed=derive(setting.seed, "model"),
+        )
+        self.held_out = [
+            self.source.enlarged(
+                replace(shape, batch=study.held_out),
+                seed=derive(setting.seed, "held out", index),
+                middle=False,
+                shared=True,
+            )
+            for index, shape in enumerate(study.shapes)
+        ]
+
+    def loss(self, model: Any, batch: Batch, *, seed: int) -> tuple[Tensor, int]:
+        generator = torch.Generator(self.device).manual_seed(derive(seed, "noise"))
+        drawn = Enlarged(
+            latents_BZLHW=batch["latents"],
+            enlarged_BZLHW=batch["beside"][:, -batch["latents"].shape[1] :],
+            beside_BCLHW=batch["beside"],
+            shared_BCNHW=batch.get("shared"),
+            shared_frames=tuple(batch["frames"]),
+            prompts_BSD=batch["prompts"],
+        )
+        count = len(drawn.latents_BZLHW)
+        # Refining never sees much more noise than it starts with.
+        times_B = torch.rand(count, generator=generator, device=self.device) * (STRENGTH + 0.1)
+        return self._errors(model, drawn, times_B, generator).mean(), count
+
+    def _errors(
+        self, model: Any, batch: Enlarged, times_B: Tensor, generator: torch.Generator
+    ) -> Tensor:
+        clean = batch.latents_BZLHW
+        noise_BZLHW = torch.randn(clean.shape, generator=generator, device=self.device)
+        return flow.velocity_errors(
+            model,
+            clean,
+            batch.beside_BCLHW,
+            batch.prompts_BSD,
+            times_B=times_B,
+            noise_BZLHW=noise_BZLHW,
+            **batch.appended(),
         )
 
     @torch.no_grad()
@@ -178,7 +202,7 @@ class SuperresObjective:
         generator = torch.Generator(self.device).manual_seed(1)
         made_BZLHW = flow.sample(
             model,
-            batch.beside(),
+            batch.beside_BCLHW,
             batch.prompts_BSD,
             noise_BZLHW=torch.randn(like.shape, generator=generator, device=self.device),
             steps=_STEPS,
@@ -187,7 +211,7 @@ class SuperresObjective:
             strength=STRENGTH,
             **batch.appended(),
         )
-        films = (made_BZLHW, like, batch.windows.latents_BZLHW)
+        films = (made_BZLHW, like, batch.latents_BZLHW)
         made, enlarged_, true = (decode(self.frozen.vae, film, middle=False) for film in films)
         return made, enlarged_, true
 

@@ -28,8 +28,9 @@ from torch.distributed.checkpoint.state_dict import (
     set_optimizer_state_dict,
 )
 
-from dreamontage.seeds import derive
 from dreamontage.training import checkpoint
+from dreamontage.training.feed import Draws, batches
+from dreamontage.training.muon import Muon
 from dreamontage.training.recipe import Recipe, Setting
 
 _WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True, ignore_frozen_params=True)
@@ -77,11 +78,10 @@ def _optimisers(recipe: Recipe, model: Any, *, fused: bool) -> list[Any]:
     ]
     if matrices:
         found.append(
-            torch.optim.Muon(
+            Muon(
                 [trained[name] for name in matrices],
                 lr=recipe.learning_rate,
                 weight_decay=recipe.weight_decay,
-                adjust_lr_fn="match_rms_adamw",
             )
         )
     return found
@@ -92,6 +92,9 @@ class Trainer:
 
     Made on a folder that holds a checkpoint, it goes on from there. Under `torchrun` every process
     makes one; they share the batch, and the first of them writes.
+
+    Args:
+        minutes, steps: when the run ends; steps count from its first start.
 
     Raises:
         ValueError: for a folder that holds a run of another recipe.
@@ -105,8 +108,11 @@ class Trainer:
         init: Path | None = None,
         photos: Tensor | None = None,
         data: Path | None = None,
+        minutes: float = math.inf,
+        steps: float = math.inf,
     ) -> None:
         self.recipe, self.out = recipe, out
+        self.minutes, self.steps = minutes, steps
         self.accelerator = _accelerator(recipe)
         setting = Setting(
             folder=out,
@@ -127,17 +133,30 @@ class Trainer:
         )
         self.ema = EMAModel(self._trained(), decay=recipe.ema, foreach=True) if recipe.ema else None
         self.step, self.examples, self.seconds = 0, 0, 0.0
-        self._restore()
+        self._began: float | None = None
+        found = checkpoint.load_latest(out / "checkpoints")
+        if found is not None:
+            self._restore(*found)
+        self.draws = Draws(
+            self.objective.source,
+            seed=recipe.seed,
+            rank=self.accelerator.process_index,
+            steps=steps,
+            block=recipe.block,
+        )
+        self._batches = batches(
+            self.draws,
+            first=self.step,
+            ahead=recipe.ahead,
+            device=self.accelerator.device,
+        )
+        if found is None:
+            self.untrained = self._scores()
 
     def _trained(self) -> list[torch.nn.Parameter]:
         return [p for p in self.model.parameters() if p.requires_grad]
 
-    def _restore(self) -> None:
-        found = checkpoint.load_latest(self.out / "checkpoints")
-        if found is None:
-            self.untrained = self._scores()
-            return
-        facts, tensors = found
+    def _restore(self, facts: dict[str, Any], tensors: dict[str, dict[str, Tensor]]) -> None:
         if facts["recipe"] != self.recipe.name:
             raise ValueError(
                 f"{self.out} holds a run of {facts['recipe']}, not of {self.recipe.name}"
@@ -191,6 +210,14 @@ class Trainer:
         with self._averaged():
             return self.objective.scores(self.model)
 
+    def progress(self) -> float:
+        """The part of the run that is over: of its steps, or of its minutes since its start."""
+        if self.minutes == math.inf:
+            return self.step / self.steps
+        now = time.monotonic()
+        self._began = self._began or now
+        return max(self.step / self.steps, (now - self._began) / (60 * self.minutes))
+
     def _rate(self, progress: float) -> float:
         """The learning rate: warm-up by steps, and a fall to nothing over the run's last part."""
         recipe = self.recipe
@@ -198,14 +225,16 @@ class Trainer:
         fall = min(1.0, (1 - progress) / recipe.decay) if recipe.decay else 1.0
         return recipe.learning_rate * rise * fall
 
-    def train_step(self, progress: float = 0.0) -> Tensor:
+    def train_step(self) -> Tensor:
         """One step; returns its loss, still on the device: nobody waits for it."""
-        rank = self.accelerator.process_index
-        seed = derive(self.recipe.seed, "step", self.step, *([rank] if rank else []))
+        progress = self.progress()
+        self.draws.progress = progress
+        batch = next(self._batches)
         for group in (group for each in self.optimisers for group in each.param_groups):
             group["lr"] = self._rate(progress)
         self.model.train()
-        loss, count = self.objective.loss(self.model, seed=seed, progress=progress)
+        seed = self.draws.seed_of(self.step)
+        loss, count = self.objective.loss(self.model, batch, seed=seed)
         self.accelerator.backward(loss)
         self.accelerator.clip_grad_norm_(self.model.parameters(), self.recipe.clip)
         for optimiser in self.optimisers:
@@ -281,8 +310,8 @@ class Trainer:
             self.objective.sheet(self.model, path)
         return path
 
-    def run(self, *, minutes: float = math.inf, steps: float = math.inf) -> None:
-        """Train until `minutes` have passed or `steps` are done in all, then save and export."""
+    def run(self) -> None:
+        """Train until the minutes have passed or the steps are done, then save and export."""
         start = last = told = time.monotonic()
         due = {
             "save": self.recipe.checkpoint_minutes,
@@ -291,23 +320,21 @@ class Trainer:
         }
         next_at = {name: start + 60 * every for name, every in due.items()}
         began = self.examples
-        while True:
-            progress = max(self.step / steps, (time.monotonic() - start) / (60 * minutes))
-            if self._over(progress):
-                break
-            loss = self.train_step(progress)
+        while not self._over(self.progress()):
+            loss = self.train_step()
             now = time.monotonic()
             self.seconds += now - last
             last = now
             if now - told > (1 if sys.stderr.isatty() else 10):
                 told = now
                 rate = (self.examples - began) / (now - start)
-                self._tell(float(loss), rate, left=60 * minutes - (now - start))
+                self._tell(float(loss), rate, left=60 * self.minutes - (now - start))
             for name, every in due.items():
                 if now >= next_at[name]:
                     getattr(self, name)()
                     next_at[name] = time.monotonic() + 60 * every
                     last = time.monotonic()
+        self._batches.close()
         self.save()
         self.export()
         if self.recipe.sheet_minutes < math.inf:
