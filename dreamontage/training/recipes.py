@@ -185,16 +185,17 @@ def nano_base_cpu() -> Recipe:
     """
     study = Study(
         shapes=(
-            Shape(weight=3, latents=5, height=64, width=64, batch=8),
+            Shape(weight=6, latents=5, height=64, width=64, batch=8, closes=0.3),
             Shape(weight=3, latents=7, height=64, width=64, batch=6),
             Shape(weight=1, latents=7, height=64, width=96, batch=4),
             Shape(weight=1, latents=7, height=96, width=64, batch=4),
             Shape(weight=2, latents=13, height=64, width=64, batch=3),
-            Shape(weight=1, latents=13, height=80, width=128, batch=1),
+            Shape(weight=2, latents=13, height=80, width=128, batch=2, opens=0.3),
         ),
         sampling=False,
     )
-    return Recipe(name="nano_base_cpu", build=partial(WindowsObjective, study=study))
+    build = partial(WindowsObjective, study=study)
+    return Recipe(name="nano_base_cpu", build=build, decay=0.3, ema=0.998)
 
 
 _STAGES = (_base, _adaptive, _expression, _preference, _superres)
