@@ -183,7 +183,9 @@ def contrast(thumbnails_BCThw: Tensor) -> Tensor:
 def usual(thumbnails_BCThw: Tensor) -> Tensor:
     """The median content distance over n steps, for each n from 0 to T - 1: (B, T)."""
     contents_BTD = thumbnails_BCThw.transpose(1, 2).flatten(2)
-    distance_BTT = torch.cdist(contents_BTD, contents_BTD) / math.sqrt(contents_BTD.shape[2])
+    exact = "donot_use_mm_for_euclid_dist"
+    distance_BTT = torch.cdist(contents_BTD, contents_BTD, compute_mode=exact)
+    distance_BTT = distance_BTT / math.sqrt(contents_BTD.shape[2])
     frames = contents_BTD.shape[1]
     lags = [distance_BTT.diagonal(n, 1, 2).median(1).values for n in range(frames)]
     return torch.stack(lags, 1) / contrast(thumbnails_BCThw)[:, None]
