@@ -1,4 +1,4 @@
-"""Print the tables: ``python -m bench [memory|speed|states|options|scorer ...]``, all by default."""
+"""Print the tables: ``python -m bench [memory|speed|states|options|scorer ...]``, or all."""
 
 from __future__ import annotations
 

@@ -73,6 +73,7 @@ def test_cuts_are_worse_than_motion_and_are_found_to_the_frame(model: CutDiscrim
     short, long = (cut.copy() for _ in range(2))
     short[22:30] = dissolve(shot[22], other[0], 10)[1:-1]
     long[10:40] = dissolve(shot[10], other[0], 32)[1:-1]
+    long[40:] = other[:9]
     order = [model.rate(video(film)).severity_B for film in (cut, short, long, shot)]
     assert order == sorted(order, reverse=True)
 
