@@ -52,7 +52,7 @@ class CutRecipe:
 
 
 def scorer_cuts_cpu() -> CutRecipe:
-    """The cut discriminator on one CPU thread: some 25,000 clips, an hour; less with `--minutes`."""
+    """The cut discriminator on one thread: some 25,000 clips, an hour; less with `--minutes`."""
     return CutRecipe(name="scorer_cuts_cpu")
 
 
