@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 import sys
 import time
 from collections.abc import Iterator
@@ -33,6 +34,7 @@ from dreamontage.training.feed import Draws, batches
 from dreamontage.training.muon import Muon
 from dreamontage.training.recipe import Recipe, Setting
 
+_EXPORTS = 2  # how many are kept
 _WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True, ignore_frozen_params=True)
 _LOAD = StateDictOptions(full_state_dict=True, strict=False, ignore_frozen_params=True)
 
@@ -134,6 +136,7 @@ class Trainer:
         self.ema = EMAModel(self._trained(), decay=recipe.ema, foreach=True) if recipe.ema else None
         self.step, self.examples, self.seconds = 0, 0, 0.0
         self._began: float | None = None
+        self._measured: tuple[int, dict[str, float]] | None = None
         found = checkpoint.load_latest(out / "checkpoints")
         if found is not None:
             self._restore(*found)
@@ -206,9 +209,12 @@ class Trainer:
 
     @torch.no_grad()
     def _scores(self) -> dict[str, float]:
-        self.model.eval()
-        with self._averaged():
-            return self.objective.scores(self.model)
+        """The averaged model's scores; measured once a step."""
+        if self._measured is None or self._measured[0] != self.step:
+            self.model.eval()
+            with self._averaged():
+                self._measured = self.step, self.objective.scores(self.model)
+        return self._measured[1]
 
     def progress(self) -> float:
         """The part of the run that is over: of its steps, or of its minutes since its start."""
@@ -299,6 +305,8 @@ class Trainer:
                 link.unlink(missing_ok=True)
                 link.symlink_to(folder.name)
                 link.replace(folder.with_name("latest"))
+                for old in sorted(folder.parent.glob("step-*"))[:-_EXPORTS]:
+                    shutil.rmtree(old)
         self.accelerator.wait_for_everyone()
         return folder
 
