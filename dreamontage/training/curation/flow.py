@@ -34,7 +34,7 @@ def small(frame_HWC: Pixels) -> Pixels:
 
 def estimator() -> Any:
     """Dense inverse search (Kroeger et al., 2016); it keeps buffers, so each thread has its own."""
-    return cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
+    return cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
 
 
 def grid(height: int, width: int) -> Floats:
@@ -48,9 +48,7 @@ def grid(height: int, width: int) -> Floats:
 def fetch(picture: Floats, places_HW2: Floats) -> Floats:
     """What stands at the places, by bilinear interpolation; beyond the border, what is on it."""
     return np.asarray(
-        cv2.remap(
-            picture, places_HW2, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
-        ),
+        cv2.remap(picture, places_HW2, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE),
         np.float32,
     )
 

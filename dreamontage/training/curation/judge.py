@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from dreamontage.training.curation.measure import Measurement
+from dreamontage.training.curation.target import Target
 
 
 class Rule(StrEnum):
@@ -18,6 +19,7 @@ class Rule(StrEnum):
 
     READABLE = "cannot be used"
     NEW = "seen before"
+    LARGE = "too small a picture"
     LONG = "too short"
     SMOOTH = "too few frames a second"
     ONE_SHOT = "more than one shot"
@@ -32,10 +34,12 @@ class Rule(StrEnum):
 class Limits:
     """What is asked of a video **[ours]**.
 
+    least_pixels: a share of the training's; less would be mostly made up by the enlargement.
     shortest: seconds. fewest_fps: a share of the training's rate; slower films would stutter.
     most_alike: None for what the embedder counts as alike.
     """
 
+    least_pixels: float = 0.5
     shortest: float = 1.5
     fewest_fps: float = 0.75
     most_alike: float | None = None
@@ -58,12 +62,12 @@ class Verdict:
 
 
 def judge(
-    found: Measurement, limits: Limits, *, fps: float, alike: float, seen: Mapping[str, str]
+    found: Measurement, limits: Limits, *, target: Target, alike: float, seen: Mapping[str, str]
 ) -> Verdict:
     """The verdict on one video.
 
     Args:
-        fps: the training's frame rate.
+        target: what the training wants.
         alike: the embedder's own limit, where `limits` has none.
         seen: the digests of the videos before this one, and those videos' names.
     """
@@ -75,7 +79,14 @@ def judge(
     scores = found.scores
     cuts, quality = round(scores["cuts"]), found.details.get("quality", "")
     shots = f"{cuts + 1} shots: {found.details.get('cuts', '')}"
+    fewest_fps = limits.fewest_fps * float(target.fps)
+    least_pixels = limits.least_pixels * target.pixels
     asked: tuple[tuple[Rule, bool, Callable[[], str]], ...] = (
+        (
+            Rule.LARGE,
+            found.width * found.height >= least_pixels,
+            lambda: f"{found.width}x{found.height}, at least {least_pixels:.0f} pixels",
+        ),
         (
             Rule.LONG,
             found.seconds >= limits.shortest,
@@ -83,8 +94,8 @@ def judge(
         ),
         (
             Rule.SMOOTH,
-            found.fps >= limits.fewest_fps * fps,
-            lambda: f"{found.fps:.3g} frames a second, at least {limits.fewest_fps * fps:.3g}",
+            found.fps >= fewest_fps,
+            lambda: f"{found.fps:.3g} frames a second, at least {fewest_fps:.3g}",
         ),
         (Rule.ONE_SHOT, not cuts, lambda: shots),
         (

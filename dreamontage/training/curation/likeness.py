@@ -51,8 +51,8 @@ def likeness(embed: Embedder, a_HWC: Pixels, b_HWC: Pixels) -> float:
 class Layout:
     """What stands where, in which colours, and along which edges; a third each.
 
-    Three vectors of length 1: a coarse picture less its mean, in Lab; the slopes' directions in each
-    of 8 x 8 cells; the roots of a colour histogram.
+    Three vectors of length 1: a coarse picture less its mean, in Lab; the slopes' directions in
+    each of 8 x 8 cells; the roots of a colour histogram.
     """
 
     name = "layout-1"
@@ -84,7 +84,8 @@ def _edges(light_HW: Floats) -> NDArray[np.float64]:
     rows_HW, columns_HW = np.indices(light_HW.shape) * _CELLS // _SIDE
     index_HW = (rows_HW * _CELLS + columns_HW) * _DIRECTIONS + bins_HW
     weights = np.hypot(x_HW, y_HW).ravel()
-    return np.bincount(index_HW.ravel(), weights, _CELLS * _CELLS * _DIRECTIONS)
+    histogram = np.bincount(index_HW.ravel(), weights, _CELLS * _CELLS * _DIRECTIONS)
+    return histogram.astype(np.float64)
 
 
 def _colours(lab_HWC: Floats) -> NDArray[np.float64]:
@@ -96,7 +97,7 @@ def _colours(lab_HWC: Floats) -> NDArray[np.float64]:
 
 
 class Clip:
-    """CLIP's image embedding, from a model's folder on this disk (`CLIPModel` and its processor)."""
+    """CLIP's image embedding, from a folder with a `CLIPModel` and its image processor."""
 
     alike = 0.95  # the paper gives no number, and no CLIP weights were at hand to find one with
 

@@ -51,7 +51,9 @@ _STRIP, _STRIP_HEIGHT = 6, 72  # pictures in a report, and their height
 def _name_of(hook: object) -> str:
     """How a hook is known: by its own name, else by where it was defined."""
     name = getattr(hook, "name", None)
-    where = f"{getattr(hook, '__module__', '')}:{getattr(hook, '__qualname__', type(hook).__name__)}"
+    where = (
+        f"{getattr(hook, '__module__', '')}:{getattr(hook, '__qualname__', type(hook).__name__)}"
+    )
     return str(name or where)
 
 

@@ -5,9 +5,9 @@ share of the picture's longer side a second (the paper drops weak motion by the 
 flow); `shake`, how far the camera jumps about its smooth path from frame to frame, as a share of
 the longer side.
 
-The camera's move between two frames is the similarity (pan, tilt, zoom, roll) that most of the flow
-agrees on; what moves on its own is left out by RANSAC. A dolly cannot be told from a zoom by it, nor
-an orbit from a pan.
+The camera's move between two frames is the similarity (pan, tilt, zoom, roll) that most of the
+flow agrees on; what moves on its own is left out by RANSAC. A dolly cannot be told from a zoom by
+it, nor an orbit from a pan.
 
 Shapes as in `flow`; T frames, 4 parts of a camera's speed.
 """
@@ -33,6 +33,8 @@ _SPACING = 4  # pixels between the places whose flow the camera's move is fitted
 _TEXTURE = 12.0  # grey levels of slope below which there is nothing to follow
 _FEWEST = 12  # places
 _ERROR = 0.75  # pixels
+_PATH = 9  # frames over which the camera's path is smoothed
+_UNEVEN = 0.4  # of a steady move's step, by which steps may differ
 _RADIUS = 0.3  # where a zoom's and a roll's speed is told, as a share of the longer side
 
 Track = NDArray[np.float64]
@@ -73,12 +75,20 @@ class MotionWatcher:
         return np.array(self._moves, np.float64).reshape(-1, 4) * self._fps
 
     def shake(self) -> float:
-        """How far, in the median, a frame lies from the middle between its neighbours."""
+        """How far, in the median, a frame lies from the middle between its neighbours.
+
+        Beyond what a steady move gives where frames were dropped to change the rate: from 25 a
+        second to 16, every other step is twice as long.
+        """
         moves_T4 = np.array(self._moves, np.float64).reshape(-1, 4)
-        if len(moves_T4) < 2:
+        if len(moves_T4) < _PATH:
             return 0.0
         jumps_T = np.linalg.norm(np.diff(moves_T4, axis=0), axis=1) / 2
-        return float(np.median(jumps_T))
+        path_T4 = np.stack(
+            [np.convolve(part_T, np.ones(_PATH) / _PATH) for part_T in moves_T4.T], 1
+        )
+        steady_T = np.linalg.norm(path_T4[_PATH // 2 :][1 : len(moves_T4)], axis=1)
+        return float(np.median(np.maximum(jumps_T - _UNEVEN * steady_T, 0)))
 
 
 def camera_move(grey_HW: Pixels, flow_HW2: Floats) -> tuple[float, float, float, float]:

@@ -1,10 +1,10 @@
 """How good a picture is, technically **[ours]**: the paper drops low aesthetics, by a model that is
 not at hand. Another measure is a function that takes a picture and gives a number.
 
-`Technical` looks for what spoils a picture whatever its taste: out of focus, too dark or burnt out,
-grey, in blocks, behind bars. Its score is the product of five marks, each 0 (spoilt) to 1 (nothing
-to find fault with), so that one bad mark is enough; colour counts for a quarter only, for a film may
-mean to be grey.
+`marks` looks for what spoils a picture whatever one's taste: out of focus, too dark or burnt out,
+grey, in blocks, behind bars. The score is the product of five marks, each 0 (spoilt) to 1 (nothing
+to find fault with), so that one bad mark is enough; colour counts for a quarter only, for a film
+may mean to be grey.
 
 Shapes: H height, W width, C colour (RGB, uint8).
 """
@@ -28,7 +28,7 @@ _BLOCK = 8  # pixels of a codec's block
 
 @dataclass(frozen=True, kw_only=True)
 class Marks:
-    """What `Technical` finds, each from 0 to 1."""
+    """What is found, each from 0 to 1."""
 
     sharpness: float
     exposure: float
@@ -158,4 +158,3 @@ def bars(lumas: Sequence[Pixels]) -> float:
         first, last = int(lit[0]), len(black) - 1 - int(lit[-1])
         shares.append(2 * min(first, last) / len(black))
     return max(shares)
-

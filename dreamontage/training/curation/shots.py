@@ -109,9 +109,7 @@ class ShotWatcher:
             elif length in LENGTHS:
                 self._look(window, here_HW)
         if index % _STEP == 0:
-            self._windows.append(
-                _Window(start=index, first_HW=here_HW, thumbnails=[thumbnail_HWC])
-            )
+            self._windows.append(_Window(start=index, first_HW=here_HW, thumbnails=[thumbnail_HWC]))
         self._before_HW = here_HW
 
     def _look(self, window: _Window, here_HW: Floats) -> None:

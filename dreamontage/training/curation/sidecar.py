@@ -1,8 +1,8 @@
 """Captions that somebody wrote: a file beside the video, of its name.
 
-`walk.txt` (or `walk.mp4.txt`) holds a prompt in our notation, "[0, 2] she stands; [2, 5] she walks",
-in the video's own seconds, or plain text for the whole of it. `walk.json` holds the same under
-"prompts": such a text, or a list of {"start", "end", "text"}.
+`walk.txt` (or `walk.mp4.txt`) holds a prompt in our notation, "[0, 2] she stands; [2, 5] she
+walks", in the video's own seconds, or plain text for the whole of it. `walk.json` holds the same
+under "prompts": such a text, or a list of {"start", "end", "text"}.
 
 Time-stamped prompts are the intervals of action, one caption each, and their borders the places
 where actions change. Plain text leaves the intervals to the camera's measured moves, and stands
@@ -28,7 +28,9 @@ SUFFIXES = (".txt", ".json")
 def find(video: Path) -> Path | None:
     """The video's sidecar, None where it has none."""
     names = (
-        path for suffix in SUFFIXES for path in (video.with_suffix(suffix), Path(f"{video}{suffix}"))
+        path
+        for suffix in SUFFIXES
+        for path in (video.with_suffix(suffix), Path(f"{video}{suffix}"))
     )
     return next((path for path in names if path.is_file()), None)
 
@@ -66,7 +68,7 @@ def read(sidecar: Path) -> str | list[tuple[Fraction, Fraction, str]]:
 
 
 def _checked(sidecar: Path, spans: Sequence[Any]) -> list[tuple[Fraction, Fraction, str]]:
-    found = []
+    found: list[tuple[Fraction, Fraction, str]] = []
     for index, span in enumerate(spans):
         where = f"{sidecar.name}: prompts[{index}]"
         try:
