@@ -21,6 +21,7 @@ def clip(number: int, latents: int = 3, height: int = 2, width: int = 4) -> Stor
     frames = 1 + 4 * (latents - 1)
     return StoredClip(
         facts=Facts(
+            key=f"k{number}",
             source=f"walk-{number}.mp4",
             source_digest=f"{number:064x}",
             fps=Fraction(24000, 1001),

@@ -53,6 +53,7 @@ def store(folder: Path, vae: Any, *, stills_every: int = 4) -> tuple[Dataset, to
         iter(frames_THWC),
         count=FRAMES,
         actions=ACTIONS,
+        key="k",
         source="walk.mp4",
         source_digest="0" * 64,
         fps=Fraction(16),

@@ -68,11 +68,13 @@ class Bucket(NamedTuple):
 class Facts:
     """What is known of a clip besides its latents.
 
-    source: the video's name, and source_digest its sha256. width and height: in pixels, as
+    key: a digest of everything that determined the clip; the same key, the same clip. source: the
+    video's name, and source_digest its sha256. width and height: in pixels, as
     encoded. frames: 1 + 4 (latents - 1). latent_height, latent_width: h and w. stills: the frames
     that are stored alone, in rising order. actions: frames [start, stop) with a caption each.
     """
 
+    key: str
     source: str
     source_digest: str
     fps: Fraction
@@ -187,6 +189,7 @@ def write_shard(folder: Path, clips: Sequence[StoredClip]) -> Shard:
     temporary = folder / f".{uuid.uuid4().hex}.part"  # its name is its digest's, which comes last
     try:
         save_file(tensors, temporary, metadata=metadata)
+        temporary.chmod(0o644)  # the library makes it its owner's alone
         _to_disk(temporary)
         sha256, size = file_digest(temporary), temporary.stat().st_size
         file = f"shard-{sha256[:12]}{SUFFIX}"
@@ -229,6 +232,15 @@ def read_index(text: str) -> tuple[Codec, tuple[Shard, ...]]:
         return Codec.from_json(told["codec"]), shards
     except (KeyError, TypeError) as error:
         raise ValueError(f"no index of shards: {error!r}") from None
+
+
+def check_shard(folder: Path, shard: Shard) -> None:
+    """Raises TornShard unless the shard's file is there and its bytes are the index's."""
+    path = folder / shard.file
+    if not path.is_file():
+        raise TornShard(f"{path}: is missing; the index names it")
+    if path.stat().st_size != shard.bytes or file_digest(path) != shard.sha256:
+        raise TornShard(f"{path}: is not what the index says; its sha256 differs")
 
 
 def read_clip(file: Path, facts: Facts, number: int) -> StoredClip:
@@ -347,10 +359,7 @@ class Dataset:
     def _whole(self, shard: Shard) -> Any:
         if shard.file not in self._open:
             path = self.folder / shard.file
-            if not path.is_file():
-                raise TornShard(f"{path}: is missing; the index names it")
-            if path.stat().st_size != shard.bytes or file_digest(path) != shard.sha256:
-                raise TornShard(f"{path}: is not what the index says; its sha256 differs")
+            check_shard(self.folder, shard)
             self._open[shard.file] = safe_open(path, framework="pt")
         return self._open[shard.file]
 

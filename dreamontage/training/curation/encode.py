@@ -11,18 +11,23 @@ width of either.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import diffusers
 import torch
 from torch import Tensor
 
 from dreamontage import media
 from dreamontage.models.autoencoder import StreamingEncoder
 from dreamontage.models.codec import LinearCodec
+from dreamontage.models.folder import folder_revision
+from dreamontage.models.loading import bars_only_on_a_terminal
 from dreamontage.pictures import pixels
+from dreamontage.plan import read_json
 from dreamontage.timeline import TEMPORAL_STRIDE, padded
 from dreamontage.training.captions import Action
 from dreamontage.training.curation.flow import Pixels
@@ -31,6 +36,22 @@ from dreamontage.training.curation.target import Target
 from dreamontage.training.shards import Codec, Facts, StoredClip
 
 _STILLS_AT_ONCE = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """How a video is to be stored.
+
+    key and name: the clip's in the data set. longest: seconds, as it was measured with.
+    stills_every: frames between stills, a divisor of 4. At 4 stills stand where latents end; at 1
+    anywhere, for four times the room.
+    """
+
+    key: str
+    name: str
+    target: Target
+    longest: float
+    stills_every: int = TEMPORAL_STRIDE
 
 
 def codec_facts(vae: Any, revision: str) -> Codec:
@@ -44,50 +65,49 @@ def codec_facts(vae: Any, revision: str) -> Codec:
     )
 
 
-def encode_video(
-    vae: Any,
-    path: Path,
-    found: Measurement,
-    actions: Sequence[Action],
-    *,
-    name: str,
-    target: Target,
-    longest: float,
-    stills_every: int = TEMPORAL_STRIDE,
-) -> StoredClip:
-    """Encode a measured video at the target's size and rate.
+def load_autoencoder(folder: Path, device: str = "cpu") -> tuple[Any, Codec]:
+    """The autoencoder of a model's folder, or of its own, in diffusers' layout.
 
-    Args:
-        name: what the video is called in the data set.
-        longest: seconds, as it was measured with.
-        stills_every: frames between stills; a divisor of 4. At 4 stills stand where latents end;
-            at 1 anywhere, for four times the room.
-
-    Raises:
-        ValueError: when it cannot be decoded.
+    Raises ValueError when the folder holds none.
     """
+    own = folder / "vae" if (folder / "vae").is_dir() else folder
+    name = read_json(own / "config.json").get("_class_name")
+    kind = LinearCodec if name == LinearCodec.__name__ else getattr(diffusers, str(name), None)
+    if kind is None or not hasattr(kind, "encode"):
+        raise ValueError(f"{own}: holds no autoencoder; its config names {name!r}")
+    with bars_only_on_a_terminal():
+        vae = kind.from_pretrained(own, local_files_only=True)
+    vae = vae.to(device).eval().requires_grad_(False)
+    return vae, codec_facts(vae, folder_revision(own))
+
+
+def encode_video(
+    vae: Any, path: Path, found: Measurement, actions: Sequence[Action], wanted: Wanted
+) -> StoredClip:
+    """Encode a measured video. Raises ValueError when it cannot be decoded."""
     info = media.probe(path)
-    width, height = target.size_for(info.width, info.height)
     assert info.duration is not None
+    width, height = wanted.target.size_for(info.width, info.height)
     frames = media.stream_clip(
         path,
         info,
         width=width,
         height=height,
-        fps=target.fps,
+        fps=wanted.target.fps,
         fit="crop",
-        end=longest if info.duration > longest else None,
+        end=wanted.longest if info.duration > wanted.longest else None,
     )
     return encode_frames(
         vae,
         frames,
         count=found.frames,
         actions=actions,
-        source=name,
+        key=wanted.key,
+        source=wanted.name,
         source_digest=found.digest,
-        fps=target.fps,
-        scores=dict(found.scores),
-        stills_every=stills_every,
+        fps=wanted.target.fps,
+        scores=found.scores,
+        stills_every=wanted.stills_every,
     )
 
 
@@ -97,10 +117,11 @@ def encode_frames(
     *,
     count: int,
     actions: Sequence[Action],
+    key: str,
     source: str,
     source_digest: str,
     fps: Fraction,
-    scores: dict[str, float],
+    scores: Mapping[str, float],
     stills_every: int = TEMPORAL_STRIDE,
 ) -> StoredClip:
     """Encode `count` frames, less what they have over 1 + 4k; one latent's frames are in memory."""
@@ -143,6 +164,7 @@ def encode_frames(
     mean_ZLHW = torch.cat(means, 1)
     return StoredClip(
         facts=Facts(
+            key=key,
             source=source,
             source_digest=source_digest,
             fps=fps,
@@ -154,7 +176,7 @@ def encode_frames(
             latent_width=mean_ZLHW.shape[3],
             stills=tuple(sorted(wanted)),
             actions=tuple(actions),
-            scores=scores,
+            scores=dict(scores),
         ),
         mean_ZLHW=mean_ZLHW,
         logvar_ZLHW=logvar_ZLHW,

@@ -28,6 +28,7 @@ class Rule(StrEnum):
     STEADY = "shaky"
     MOVES = "hardly moves"
     CLEAR = "pose not clear"
+    CAPTIONED = "its captions cannot be used"
 
 
 @dataclass(frozen=True, kw_only=True)

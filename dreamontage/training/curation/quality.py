@@ -61,7 +61,7 @@ def marks(pictures: Sequence[Pixels], *, side: int) -> Marks:
     # Blocks of 8 pixels are averaged away where the picture is made much smaller.
     whole = max(lumas[0].shape) <= 2 * side
     return Marks(
-        sharpness=_between(_mean(sharpness, fitted), 0.12, 0.45),
+        sharpness=_between(_mean(sharpness, fitted), 0.15, 0.45),
         exposure=_mean(exposure, lumas),
         colour=_between(_mean(colourfulness, fitted), 2, 25),
         smoothness=_between(_mean(blockiness, lumas) if whole else 1.0, 3.5, 1.6),

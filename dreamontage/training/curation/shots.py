@@ -5,8 +5,9 @@ film from the wild has two things that a take of ours has not. **A flash** stand
 but the picture is still there: the neighbourhoods go on, along the motion that was under way, only
 brighter. Such cuts are struck out. **A dissolve** is no sudden change, but over its length one
 picture goes and another comes: nothing of the first is left where the flow has taken it, and every
-frame between is a blend of the two ends, ever more of the second. A camera's move can do the one or
-the other, not both: far enough to lose the picture, its frames between are pictures of their own.
+frame between is a blend of the two ends, ever more of the second; as the frames lie or, where both
+shots move alike, once the flow is taken out of them. A camera's move can do the one or the other,
+not both: far enough to lose the picture, its frames between are pictures of their own.
 
 EXPERIMENTS.md has precision and recall beside PySceneDetect's detectors.
 
@@ -43,6 +44,9 @@ BLENDED = 0.2
 """What a blend of the ends may leave unexplained of the frames between, as a share of the ends'
 difference. Over 200 films dissolves are below 0.195, moves that lose the picture above 0.21."""
 
+CARRIED = 0.15
+"""The same once the flow is taken out, which makes a move's own frames more like a blend."""
+
 _DIFFERENT = 12.0  # grey levels between the two ends of a dissolve, at least
 _BACKWARD = 0.1  # how far a dissolve may go back, for noise
 _MIDST = (0.15, 0.85)  # shares of the second picture between which a frame is of both
@@ -70,6 +74,7 @@ class _Window:
     first_HW: Floats
     flow_HW2: Floats | None = None
     thumbnails: list[Floats] = field(default_factory=list)
+    carried: list[Floats] = field(default_factory=list)  # thumbnails with the flow taken out
 
 
 class ShotWatcher:
@@ -101,6 +106,7 @@ class ShotWatcher:
             window.flow_HW2 = (
                 flow_HW2 if window.flow_HW2 is None else flow.joined(window.flow_HW2, flow_HW2)
             )
+            window.carried.append(_carried(thumbnail_HWC, window.flow_HW2))
             length = index - window.start
             if length == _SMEAR:
                 self._over_T[window.start] = flow.persistence(
@@ -109,13 +115,22 @@ class ShotWatcher:
             elif length in LENGTHS:
                 self._look(window, here_HW)
         if index % _STEP == 0:
-            self._windows.append(_Window(start=index, first_HW=here_HW, thumbnails=[thumbnail_HWC]))
+            self._windows.append(
+                _Window(
+                    start=index,
+                    first_HW=here_HW,
+                    thumbnails=[thumbnail_HWC],
+                    carried=[thumbnail_HWC],
+                )
+            )
         self._before_HW = here_HW
 
     def _look(self, window: _Window, here_HW: Floats) -> None:
-        frames_KHWC = np.stack(window.thumbnails)
-        rest, difference, frame = blend(frames_KHWC)
-        if rest > BLENDED or difference < _DIFFERENT:
+        for thumbnails, limit in ((window.thumbnails, BLENDED), (window.carried, CARRIED)):
+            rest, difference, frame = blend(np.stack(thumbnails))
+            if rest <= limit and difference >= _DIFFERENT:
+                break
+        else:
             return
         assert window.flow_HW2 is not None
         if flow.persistence(window.first_HW, here_HW, window.flow_HW2) < LOST:
@@ -179,3 +194,11 @@ def _thumbnail(frame_HWC: Pixels) -> Floats:
     scale = _THUMBNAIL / max(height, width)
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     return np.asarray(cv2.resize(frame_HWC, size, interpolation=cv2.INTER_AREA), np.float32)
+
+
+def _carried(thumbnail_HWC: Floats, flow_HW2: Floats) -> Floats:
+    """The thumbnail brought back along a flow that leads to it."""
+    height, width = thumbnail_HWC.shape[:2]
+    scale = width / flow_HW2.shape[1]
+    small_HW2 = cv2.resize(flow_HW2, (width, height), interpolation=cv2.INTER_AREA) * scale
+    return flow.fetch(thumbnail_HWC, flow.grid(height, width) + small_HW2)
