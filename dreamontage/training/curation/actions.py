@@ -35,9 +35,9 @@ ALSO = 0.5
 """A second part of the move is named where it has at least this share of the first one's way."""
 
 _GRID = Fraction(1, 8)  # seconds
-_PRICE = 8.0  # of an action, in variances of the track's noise, for each of its 12 numbers
+_PRICE = 4.0  # of an action, in variances of the track's noise, for each of its 12 numbers
 _NOISE = 0.01  # of a speed over a step of the grid, at least
-_RELATIVE = 0.08  # the same, as a share of the track's own speed: flow errs more on fast moves
+_RELATIVE = 0.12  # the same, as a share of the speed: flow errs more on fast moves
 _DIPS = 3  # coefficients of a parabola
 
 _WORDS = (
@@ -93,27 +93,27 @@ def _joined(actions: Sequence[Action]) -> Iterator[Action]:
 class _Sums:
     """Running sums over a track's steps, of which any stretch's parabola is fitted at once."""
 
-    basis_S3: NDArray[np.float64]
     moments: NDArray[np.float64]  # (S + 1, 3, 3)
     shares: NDArray[np.float64]  # (S + 1, 3, 4)
     powers: NDArray[np.float64]  # (S + 1)
 
     @classmethod
-    def of(cls, steps_S4: Track) -> _Sums:
+    def of(cls, steps_S4: Track, weights_S: NDArray[np.float64]) -> _Sums:
         time_S = np.linspace(-1, 1, len(steps_S4))
         basis_S3 = np.stack([time_S**power for power in range(_DIPS)], -1)
+        heavy_S3 = basis_S3 * weights_S[:, None]
         return cls(
-            basis_S3=basis_S3,
-            moments=_running(np.einsum("si,sj->sij", basis_S3, basis_S3)),
-            shares=_running(np.einsum("si,sj->sij", basis_S3, steps_S4)),
-            powers=_running(np.square(steps_S4).sum(1)),
+            moments=_running(np.einsum("si,sj->sij", heavy_S3, basis_S3)),
+            shares=_running(np.einsum("si,sj->sij", heavy_S3, steps_S4)),
+            powers=_running(weights_S * np.square(steps_S4).sum(1)),
         )
 
     def unexplained(self, starts: NDArray[np.int64], stop: int) -> NDArray[np.float64]:
-        """What the best parabolas leave of the steps [start, stop), for each of the starts."""
+        """What the best parabolas leave of the steps [start, stop), for each of the starts, in
+        variances of the noise."""
         moments = self.moments[stop] - self.moments[starts]
         shares = self.shares[stop] - self.shares[starts]
-        moments = moments + 1e-9 * np.eye(_DIPS)
+        moments = moments + 1e-6 * np.eye(_DIPS)
         fitted = (shares * np.linalg.solve(moments, shares)).sum(axis=(1, 2))
         return np.maximum(self.powers[stop] - self.powers[starts] - fitted, 0)
 
@@ -131,12 +131,11 @@ def _changes(track_T4: Track, fps: Fraction) -> list[int]:
         return []
     # A track that begins a step later than it is cut leaves its remainder at the end.
     steps_S4 = track_T4[: count * stride].reshape(count, stride, 4).mean(1)
-    speed = float(np.sqrt(np.square(steps_S4).sum(1).mean()))
     jitter = 1.48 * float(np.median(np.abs(np.diff(steps_S4, 2, axis=0)))) / 6**0.5
-    noise = max(_NOISE, _RELATIVE * speed, jitter)
-    price = _PRICE * noise**2 * _DIPS * 4
+    speed_S = np.linalg.norm(steps_S4, axis=1)
+    sums = _Sums.of(steps_S4, 1 / (max(_NOISE, jitter) ** 2 + (_RELATIVE * speed_S) ** 2))
+    price = _PRICE * _DIPS * 4
     most = max(2 * least, round(LONGEST * fps / stride))
-    sums = _Sums.of(steps_S4)
     best = np.full(count + 1, np.inf)
     best[0] = 0
     came_from = np.zeros(count + 1, np.int64)

@@ -61,7 +61,7 @@ def marks(pictures: Sequence[Pixels], *, side: int) -> Marks:
     # Blocks of 8 pixels are averaged away where the picture is made much smaller.
     whole = max(lumas[0].shape) <= 2 * side
     return Marks(
-        sharpness=_between(_mean(sharpness, fitted), 0.15, 0.45),
+        sharpness=_between(_mean(sharpness, fitted), 0.22, 0.45),
         exposure=_mean(exposure, lumas),
         colour=_between(_mean(colourfulness, fitted), 2, 25),
         smoothness=_between(_mean(blockiness, lumas) if whole else 1.0, 3.5, 1.6),
@@ -155,6 +155,8 @@ def bars(lumas: Sequence[Pixels]) -> float:
     for axis in (1, 0):
         black = np.percentile(brightest_HW, 99, axis=axis) <= _BLACK
         lit = np.flatnonzero(~black)
+        if not len(lit):
+            continue
         first, last = int(lit[0]), len(black) - 1 - int(lit[-1])
         shares.append(2 * min(first, last) / len(black))
-    return max(shares)
+    return max(shares, default=0.0)

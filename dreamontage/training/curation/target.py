@@ -18,6 +18,8 @@ ASPECTS = (
 )
 """Few shapes, so that many clips can stand in one batch. A video is cropped to the nearest."""
 
+_NEAR = 0.08  # logarithm of a ratio up to which a shape is the asked-for one: 16:9 is 832x480
+
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
@@ -51,9 +53,14 @@ class Target:
     def size_for(self, width: int, height: int) -> tuple[int, int]:
         """Width and height that a video of this shape is encoded at."""
         own = Fraction(self.width, self.height)
-        aspects = (own, 1 / own, *ASPECTS)  # the asked-for shape wins where two are as near
+        apart = [
+            each
+            for each in ASPECTS
+            if min(abs(math.log(each / own)), abs(math.log(each * own))) > _NEAR
+        ]
+        aspects = (own, 1 / own, *apart)
         wanted = math.log(width / height)
-        aspect = min(aspects, key=lambda each: round(abs(math.log(each) - wanted), 6))
+        aspect = min(aspects, key=lambda each: abs(math.log(each) - wanted))
         if aspect in (own, 1 / own):
             sides = (self.width, self.height) if aspect == own else (self.height, self.width)
         else:
