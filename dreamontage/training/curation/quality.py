@@ -61,7 +61,7 @@ def marks(pictures: Sequence[Pixels], *, side: int) -> Marks:
     # Blocks of 8 pixels are averaged away where the picture is made much smaller.
     whole = max(lumas[0].shape) <= 2 * side
     return Marks(
-        sharpness=_between(_mean(sharpness, fitted), 0.22, 0.45),
+        sharpness=_between(_mean(sharpness, fitted), 0.09, 0.18),
         exposure=_mean(exposure, lumas),
         colour=_between(_mean(colourfulness, fitted), 2, 25),
         smoothness=_between(_mean(blockiness, lumas) if whole else 1.0, 3.5, 1.6),
@@ -87,19 +87,18 @@ def _fitted(picture_HWC: Pixels, side: int) -> Pixels:
 
 
 def sharpness(picture_HWC: Pixels) -> float:
-    """How much a blur takes away: near 1 for a sharp picture, near 0 for one that is soft already.
+    """How much of its edges' detail is fine: 0.2 to 0.4 for a sharp picture, 0.1 for one out of
+    focus; 1 where there is nothing to see.
 
-    After Crete et al., "The blur effect" (2007). Where there is nothing to blur, 1.
+    What a blur of one pixel takes away over what one of four does, in the fifth of the picture
+    where that is most: a face before a soft background is sharp.
     """
     luma_HW = cv2.cvtColor(picture_HWC, cv2.COLOR_RGB2GRAY).astype(np.float32)
-    found = []
-    for axis, kernel in ((0, (1, 9)), (1, (9, 1))):
-        soft_HW = cv2.blur(luma_HW, kernel)
-        slope_HW = np.abs(np.diff(luma_HW, axis=axis))
-        lost_HW = np.maximum(slope_HW - np.abs(np.diff(soft_HW, axis=axis)), 0)
-        total = float(slope_HW.sum())
-        found.append(float(lost_HW.sum()) / total if total > 0.2 * slope_HW.size else 1.0)
-    return min(found)
+    fine_HW = np.abs(luma_HW - cv2.GaussianBlur(luma_HW, (0, 0), 1.0))
+    all_HW = np.abs(luma_HW - cv2.GaussianBlur(luma_HW, (0, 0), 4.0))
+    edges_HW = all_HW >= np.percentile(all_HW, 80)
+    detail = float(all_HW[edges_HW].mean())
+    return float(fine_HW[edges_HW].mean()) / detail if detail >= 1 else 1.0
 
 
 def exposure(luma_HW: Pixels) -> float:
