@@ -19,15 +19,16 @@ SIDE = 128
 """Pixels of the longer side at which flow is measured. A camera's move is larger than that, and DIS
 costs two milliseconds there."""
 
+_LEAST = 32  # pixels of the shorter side: with less DIS reads beyond its pyramid, and crashes
 _WINDOW = 9  # pixels of the neighbourhood in which two pictures are compared
 _ROUNDING = 4.0  # variance, in grey levels, that 8 bits and a codec leave in an even wall
 
 
 def small(frame_HWC: Pixels) -> Pixels:
-    """The frame in grey, its longer side SIDE pixels: grey_HW."""
+    """The frame in grey, its longer side SIDE pixels: grey_HW. A ribbon is stretched."""
     height, width = frame_HWC.shape[:2]
     scale = SIDE / max(height, width)
-    size = (max(8, round(width * scale)), max(8, round(height * scale)))
+    size = (max(_LEAST, round(width * scale)), max(_LEAST, round(height * scale)))
     grey_HW = cv2.cvtColor(frame_HWC, cv2.COLOR_RGB2GRAY)
     return np.asarray(cv2.resize(grey_HW, size, interpolation=cv2.INTER_AREA), np.uint8)
 

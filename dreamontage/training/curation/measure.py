@@ -44,6 +44,7 @@ WORKING_SIDE = 384
 
 Pose = Callable[[Pixels], float | None]
 
+_RIBBON = 8  # a side over the other one, at most
 _PICTURES = 5  # that stand for a film where one number is wanted of many frames
 _STRIP, _STRIP_HEIGHT = 6, 72  # pictures in a report, and their height
 
@@ -134,6 +135,8 @@ def _measure(path: Path, digest: str, measures: Measures) -> Measurement:
         raise ValueError("is a still picture")
     assert info.duration is not None
     assert info.fps is not None
+    if max(info.width, info.height) > _RIBBON * min(info.width, info.height):
+        raise ValueError(f"is {info.width}x{info.height}: nobody films in that shape")
     scale = min(1.0, WORKING_SIDE / max(info.width, info.height))
     width, height = (max(8, round(side * scale)) for side in (info.width, info.height))
     end = measures.longest if info.duration > measures.longest else None

@@ -17,6 +17,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,9 @@ from dreamontage.training.shards import Codec, Shard, StoredClip
 
 SHARD_BYTES = 1 << 30
 """Bytes of clips after which a shard is full."""
+
+DEATHS = 3
+"""Processes that may die while they look at a file before it is left alone."""
 
 Progress = Callable[[str, int, int], None]
 """Told what is being done, how many are done, and of how many."""
@@ -111,10 +115,34 @@ def measure_once(folder: Path, name: str, measured: Path, curation: Curation) ->
             return from_text(told["found"])
     except (OSError, ValueError, KeyError, TypeError):
         pass  # not measured yet, or by another version: it is measured now
-    found = measure(path, curation.measures)
-    with replacing(file) as temporary:
-        temporary.write_text(json.dumps({**stamp, "found": to_text(found)}), encoding="utf-8")
+    with _survived(file.with_suffix(".begun"), stamp) as deaths:
+        if deaths < DEATHS:
+            found = measure(path, curation.measures)
+        else:
+            found = Measurement(digest="", fault=f"{deaths} processes died while looking at it")
+        with replacing(file) as temporary:
+            temporary.write_text(json.dumps({**stamp, "found": to_text(found)}), encoding="utf-8")
     return found
+
+
+@contextmanager
+def _survived(begun: Path, stamp: Mapping[str, Any]) -> Iterator[int]:
+    """Leave a note for as long as a file is looked at; gives how many processes left theirs.
+
+    A decoder that a file brings down takes its process with it, and nothing but the note remains.
+    """
+    deaths = 0
+    try:
+        told = json.loads(begun.read_text(encoding="utf-8"))
+        deaths = told["deaths"] if told["stamp"] == stamp else 0
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    with replacing(begun) as temporary:
+        temporary.write_text(json.dumps({"stamp": stamp, "deaths": deaths + 1}), encoding="utf-8")
+    try:
+        yield deaths
+    finally:
+        begun.unlink(missing_ok=True)
 
 
 def to_text(found: Measurement) -> dict[str, Any]:
