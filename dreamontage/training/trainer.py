@@ -28,8 +28,9 @@ from torch.distributed.checkpoint.state_dict import (
     set_model_state_dict,
     set_optimizer_state_dict,
 )
+from torch.distributed.fsdp import MixedPrecisionPolicy
 
-from dreamontage.training import checkpoint
+from dreamontage.training import checkpoint, sheets
 from dreamontage.training.feed import Draws, batches
 from dreamontage.training.muon import Muon
 from dreamontage.training.recipe import Recipe, Setting
@@ -51,6 +52,12 @@ def _accelerator(recipe: Recipe) -> Accelerator:
     if recipe.fsdp:
         plugin = FullyShardedDataParallelPlugin(
             fsdp_version=2,
+            # Inputs stay as they are: timesteps and rotary positions must not be rounded.
+            mixed_precision_policy=MixedPrecisionPolicy(
+                param_dtype=torch.bfloat16 if recipe.bfloat16 else None,
+                reduce_dtype=torch.float32,
+                cast_forward_inputs=False,
+            ),
             auto_wrap_policy="transformer_based_wrap",
             transformer_cls_names_to_wrap=["WanTransformerBlock"],
             reshard_after_forward=True,
@@ -166,7 +173,8 @@ class Trainer:
             )
         set_model_state_dict(self.model, dict(tensors["model"]), options=_LOAD)
         optimisers = [each.optimizer for each in self.optimisers]
-        groups = get_optimizer_state_dict(self.model, optimisers, options=_WHOLE)["param_groups"]
+        # What is stored are moments; rates and the like are the recipe's own.
+        groups = get_optimizer_state_dict(self.model, optimisers)["param_groups"]
         state: Any = {"state": checkpoint.nested(tensors["optimiser"]), "param_groups": groups}
         set_optimizer_state_dict(
             self.model,
@@ -257,7 +265,7 @@ class Trainer:
         scores = self._scores()
         optimisers = [each.optimizer for each in self.optimisers]
         state: Any = get_optimizer_state_dict(self.model, optimisers, options=_WHOLE)
-        tensors = {"model": self._state(), "optimiser": checkpoint.flat(state["state"])}
+        tensors = {"model": self._state(), "optimiser": checkpoint.flat(state.get("state", {}))}
         if self.ema is not None:
             with self._averaged():
                 tensors["ema"] = self._state()
@@ -315,7 +323,9 @@ class Trainer:
         path = self.out / "sheets" / f"step-{self.step:09d}.png"
         self.model.eval()
         with self._averaged():
-            self.objective.sheet(self.model, path)
+            groups = self.objective.films(self.model)
+        if self.accelerator.is_main_process:
+            sheets.draw(path, groups)
         return path
 
     def run(self) -> None:
