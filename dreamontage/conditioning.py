@@ -98,6 +98,16 @@ class Clip:
         return Placement(start=latent_of(first), latents_BCLHW=latents_BCLHW, mask_ML=mask_ML)
 
 
+def head_again(start: int, head_BCLHW: Tensor) -> Placement:
+    """A film's first latents as a loop meets them again: a clip whose first frame ends slot
+    ``start``, though none that was encoded for it.
+    """
+    mask_ML = torch.ones(MASK_CHANNELS, head_BCLHW.shape[2])
+    mask_ML[:, 0] = 0
+    mark(mask_ML, 0, TEMPORAL_STRIDE * start)
+    return Placement(start=start, latents_BCLHW=head_BCLHW, mask_ML=mask_ML)
+
+
 def pictures_of(conditions: Iterable[Keyframe | Clip]) -> dict[int, Picture]:
     """Every frame that is given, with its picture."""
     return {
@@ -137,6 +147,15 @@ class Track(Protocol):
         """
         ...
 
+    def closed(self, head: Placement, picture: Picture) -> Track:
+        """The same conditions and, where a loop ends, its head once more.
+
+        Args:
+            head: from :func:`head_again`.
+            picture: its first frame.
+        """
+        ...
+
 
 class IntermTrack:
     """The paper's way: each condition encoded alone, zeros everywhere else.
@@ -169,6 +188,10 @@ class IntermTrack:
                 like_BCLHW
             )
         return with_tail(window_BCLHW, tail_BCLHW)
+
+    def closed(self, head: Placement, picture: Picture) -> IntermTrack:
+        """As :meth:`Track.closed`."""
+        return IntermTrack([*self.placements, head])
 
 
 def with_tail(window_BCLHW: Tensor, tail_BCLHW: Tensor | None) -> Tensor:

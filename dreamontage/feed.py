@@ -6,7 +6,7 @@ Shape legend: B batch, C channels, M = 4 mask channels, L latent frames, H W hei
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, Literal
 
@@ -19,11 +19,13 @@ from dreamontage.conditioning import (
     IntermTrack,
     Keyframe,
     Track,
+    head_again,
 )
 from dreamontage.native import NativeTrack, Sight
 from dreamontage.pictures import Picture, as_image
 from dreamontage.plan import Segment
 from dreamontage.sampling import Given
+from dreamontage.timeline import TEMPORAL_STRIDE
 
 Conditioning = Literal["native", "interm"]
 
@@ -59,6 +61,20 @@ class ShotConditions:
                 "this model is text-to-video: it takes no conditions, and no shot longer than its "
                 "window; use image-to-video weights, or tune these, grown by grow_input()"
             )
+
+    def closed(self, segment: Segment, head_BCLHW: Tensor, picture: Picture) -> ShotConditions:
+        """What a loop's closing segment is told: the conditions, and the film's head once more.
+
+        Args:
+            head_BCLHW: the film's first ``segment.head`` latents.
+            picture: its first frame.
+        """
+        head = head_again(segment.stop - segment.head, head_BCLHW)
+        return replace(
+            self,
+            track=self.track.closed(head, picture),
+            sight=self.sight and self.sight.closed(head.start * TEMPORAL_STRIDE, picture),
+        )
 
     def inputs(
         self, segment: Segment, tail_BCLHW: Tensor | None, like_BCLHW: Tensor

@@ -16,18 +16,19 @@ from typing import Any, Protocol
 from dreamontage import media
 from dreamontage.intake import condition_label
 from dreamontage.plan import Placed
-from dreamontage.storyboard import Storyboard
+from dreamontage.storyboard import Shot, Storyboard
 
 _SMOKE = "SMOKE: made with weights too little trained to show"
 
 
 @dataclass(frozen=True, kw_only=True)
 class ShotFilm:
-    """A finished shot: its mezzanine and the conditions on its frames."""
+    """A finished shot: its mezzanine, the conditions on its frames, and notes for its sheet."""
 
     mezzanine: Path
     frames: int
     conditions: Sequence[Placed]
+    notes: Sequence[str] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +61,7 @@ def deliver(
         folder / f"{stem}.png",
         marks=list(_marks(shots, board.fps)),
         title=board.title,
+        notes=list(_notes(board, shots)),
         banner=_SMOKE if smoke else None,
     )
     path = folder / f"{stem}.json"
@@ -117,6 +119,7 @@ def told_shot(
     *,
     name: str | None,
     frames: int,
+    loop: bool,
     attempt: int,
     seed: int,
     segments: Sequence[tuple[str, Window]],
@@ -132,6 +135,7 @@ def told_shot(
     return {
         "name": name,
         "frames": frames,
+        "loop": loop,
         "take": attempt,
         "seed": seed,
         "verdict": verdict,
@@ -171,6 +175,18 @@ def _marks(shots: Sequence[ShotFilm], fps: Fraction) -> Iterator[media.Mark]:
             label = condition_label(each, fps)
             yield media.Mark(frame=first + each.frame, frames=each.frames, label=label)
         first += shot.frames
+
+
+def shot_notes(shot: Shot) -> tuple[str, ...]:
+    """What a viewer of the sheet should know of a shot that its pictures do not show."""
+    return ("loops",) if shot.loop else ()
+
+
+def _notes(board: Storyboard, shots: Sequence[ShotFilm]) -> Iterator[str]:
+    """The shots' notes; in a film of several, under their names."""
+    for index, shot in enumerate(shots):
+        for note in shot.notes:
+            yield note if len(shots) == 1 else f"{board.shot_name(index)}: {note}"
 
 
 def versions() -> dict[str, str]:

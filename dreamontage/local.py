@@ -16,10 +16,18 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from dreamontage import keys, scorer
-from dreamontage.film import Deliverables, ShotFilm, ToldCondition, deliver, told_shot
+from dreamontage.faults import StoryboardError
+from dreamontage.film import (
+    Deliverables,
+    ShotFilm,
+    ToldCondition,
+    deliver,
+    shot_notes,
+    told_shot,
+)
 from dreamontage.intake import Rendition, condition_label, file_digest, of_shot, take_in
 from dreamontage.pipeline import DreaMontagePipeline
-from dreamontage.plan import Segment, ShotPlan, plan_shot
+from dreamontage.plan import Segment, ShotPlan, model_faults, plan_shot
 from dreamontage.seeds import take_seed
 from dreamontage.storyboard import Storyboard
 from dreamontage.take import load_condition, write_take
@@ -42,8 +50,11 @@ def render(
     """Render a film into ``folder``: one take a shot, judged but not retaken.
 
     Raises:
-        StoryboardError: with every asset that cannot be used, before anything is rendered.
+        StoryboardError: with every asset that cannot be used, and what this model cannot render,
+            before anything is rendered.
     """
+    if faults := model_faults(board, pipe.geometry):
+        raise StoryboardError(faults)
     kept = folder / "segments"
     kept.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix="dreamontage-") as scratch:
@@ -63,6 +74,7 @@ def render(
                 told_shot(
                     name=board.shot_name(index),
                     frames=one.frames,
+                    loop=one.plan.loop,
                     attempt=_ATTEMPT,
                     seed=one.seed,
                     segments=list(zip(one.keys, one.plan.segments, strict=True)),
@@ -128,6 +140,7 @@ class _Shot:
             conditions=self.placed,
             seed=self.seed,
             geometry=pipe.geometry,
+            loop=board.shots[index].loop,
         )
         self.keys: list[str] = []
 
@@ -142,7 +155,12 @@ class _Shot:
             height=size.height,
             fps=self.board.fps,
         )
-        return ShotFilm(mezzanine=mezzanine, frames=self.frames, conditions=self.placed)
+        return ShotFilm(
+            mezzanine=mezzanine,
+            frames=self.frames,
+            conditions=self.placed,
+            notes=shot_notes(self.board.shots[self.index]),
+        )
 
     def film(self, mezzanine: Path) -> scorer.Film:
         return scorer.Film(
@@ -158,6 +176,7 @@ class _Shot:
                 for each in self.renditions
             ),
             joins=self.plan.joins,
+            loop=self.plan.loop,
         )
 
     def _windows(self, progress: Progress) -> Iterator[tuple[Segment, Tensor]]:
@@ -167,6 +186,7 @@ class _Shot:
         digests = [each.digest for each in self.renditions]
         sampler = _sampler_of(pipe, self.board)
         latents_BCLHW: Tensor | None = None
+        first_BCLHW: Tensor | None = None
         for segment in self.plan.segments:
             key = keys.segment_key(
                 model_revision=pipe.revision,
@@ -178,6 +198,7 @@ class _Shot:
                 negative_prompt=self.board.negative_prompt if sampler["guidance"] > 1 else "",
                 sampler=sampler,
                 previous=self.keys[-1] if self.keys else None,
+                head=self.keys[0] if segment.head else None,
             )
             self.keys.append(key)
             file = self.kept / f"{key}.safetensors"
@@ -193,6 +214,7 @@ class _Shot:
                     segment,
                     track=track,
                     previous_BCLHW=latents_BCLHW,
+                    head_BCLHW=first_BCLHW,
                     height=size.height,
                     width=size.width,
                     sampler=pipe.sampler(self.board.sampler.steps, self.board.sampler.guidance),
@@ -201,6 +223,8 @@ class _Shot:
                     progress(what, state.step, state.total)
                 latents_BCLHW = state.latents_BCLHW.float().cpu().contiguous()
                 _save(file, latents_BCLHW)
+            if self.plan.loop and first_BCLHW is None:
+                first_BCLHW = latents_BCLHW
             yield segment, latents_BCLHW
 
 

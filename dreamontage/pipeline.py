@@ -30,7 +30,7 @@ from dreamontage.pictures import as_image
 from dreamontage.plan import Geometry, Segment
 from dreamontage.request import plan_request
 from dreamontage.sampling import Denoiser, DenoiseState, Sampler, denoise
-from dreamontage.sar import fuse, tail_of
+from dreamontage.sar import fuse, head_of, tail_of
 
 # diffusers' Wan attention tells image tokens from text by counting this many from the end.
 _TEXT_BESIDE_IMAGE = 512
@@ -177,6 +177,7 @@ class DreaMontagePipeline(WanImageToVideoPipeline):  # type: ignore[misc]
         *,
         track: ShotConditions,
         previous_BCLHW: Tensor | None,
+        head_BCLHW: Tensor | None = None,
         height: int,
         width: int,
         sampler: Sampler,
@@ -191,6 +192,7 @@ class DreaMontagePipeline(WanImageToVideoPipeline):  # type: ignore[misc]
 
         Args:
             previous_BCLHW: the latents of the segment before; None for the first.
+            head_BCLHW: the latents of the first segment, for the closing one of a loop.
             generator: where the noise comes from; by default the segment's own seed, which is what
                 makes it repeatable.
             state: a stored state of this very segment to go on from.
@@ -209,6 +211,10 @@ class DreaMontagePipeline(WanImageToVideoPipeline):  # type: ignore[misc]
             torch.float32,
         )
         tail_BCLHW = None if previous_BCLHW is None else tail_of(segment, previous_BCLHW)
+        if segment.head:
+            assert head_BCLHW is not None, "a loop is closed with what it began with"
+            picture_BCTHW = autoencoder.StreamingDecoder(self.vae)(head_BCLHW[:, :, :1])
+            track = track.closed(segment, head_of(segment, head_BCLHW), picture_BCTHW[0, :, 0])
         condition_BCLHW, given = track.inputs(segment, tail_BCLHW, noise_BCLHW)
         guided = sampler.guidance > 1
         prompt_BSD, negative_prompt_BSD = self.encode_prompt(
@@ -275,6 +281,7 @@ class DreaMontagePipeline(WanImageToVideoPipeline):  # type: ignore[misc]
         width: int = 832,
         num_frames: int = 81,
         fps: float = 16,
+        loop: bool = False,
         num_inference_steps: int | None = None,
         guidance_scale: float | None = None,
         guidance_scale_2: float | None = None,
@@ -294,6 +301,7 @@ class DreaMontagePipeline(WanImageToVideoPipeline):  # type: ignore[misc]
             prompt: plain, or time-stamped: ``"[0, 2.5] zoom in; [2.5, 5] he walks"``, in seconds.
             conditions: stills and clips, any number, anywhere; other sizes are resized as diffusers
                 does it.
+            loop: the last frame leads on into the first. ``num_frames`` must be a multiple of four.
             generator: where the segments' noise comes from, as in diffusers; without one, each
                 segment's own seed.
             prompt_embeds: (1, S, D), in the stead of ``prompt``; the same for every segment.
@@ -305,7 +313,8 @@ class DreaMontagePipeline(WanImageToVideoPipeline):  # type: ignore[misc]
 
         Raises:
             ValueError: for a condition outside the shot or on another's place, an unreadable
-                prompt, a size off the model's grid, or what this model cannot take.
+                prompt, a size off the model's grid, a length that no loop can have, or what this
+                model cannot take.
         """
         if (prompt is None) == (prompt_embeds is None):
             raise ValueError("give either prompt or prompt_embeds")
@@ -320,17 +329,20 @@ class DreaMontagePipeline(WanImageToVideoPipeline):  # type: ignore[misc]
             height=height,
             width=width,
             geometry=self.geometry,
+            loop=loop,
         )
         track = self.track(conditions, height, width, conditioning)
         track.check(hands_over=len(plan.segments) > 1)
 
         def windows() -> Iterator[tuple[Segment, Tensor]]:
             latents_BCLHW: Tensor | None = None
+            first_BCLHW: Tensor | None = None
             for segment in plan.segments:
                 states = self.denoise_segment(
                     segment,
                     track=track,
                     previous_BCLHW=latents_BCLHW,
+                    head_BCLHW=first_BCLHW,
                     height=height,
                     width=width,
                     sampler=self.sampler(num_inference_steps, guidance_scale, guidance_scale_2),
@@ -341,6 +353,8 @@ class DreaMontagePipeline(WanImageToVideoPipeline):  # type: ignore[misc]
                     negative_prompt_embeds=negative_prompt_embeds,
                 )
                 latents_BCLHW = deque(states, maxlen=1)[0].latents_BCLHW
+                if loop and first_BCLHW is None:
+                    first_BCLHW = latents_BCLHW
                 yield segment, latents_BCLHW
 
         runs = fuse(windows())

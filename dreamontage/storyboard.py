@@ -123,10 +123,15 @@ class Clip(_Part):
 
 
 class Shot(_Part):
-    """One continuous take: a duration, prompts in time, and conditions anywhere on it."""
+    """One continuous take: a duration, prompts in time, and conditions anywhere on it.
+
+    One that loops moves on from its last frame to its first. Its length is a multiple of four
+    frames: a duration in seconds goes to the nearest.
+    """
 
     name: Name | None = None
     duration: fields.Duration
+    loop: Annotated[bool, Field(strict=True)] = False
     seed: Seed | None = None
     prompts: Annotated[
         tuple[PromptSpan, ...],
@@ -143,11 +148,11 @@ class Shot(_Part):
 
     def frames(self, fps: Fraction) -> int:
         """How many frames the shot has."""
-        return checks.shot_frames(self.duration, fps)
+        return checks.shot_frames(self.duration, fps, loop=self.loop)
 
     def frame_of(self, condition: Keyframe | Clip, fps: Fraction) -> int:
         """The frame on which a condition of this shot stands, or starts."""
-        frame = checks.condition_frame(condition.at, condition.frame, self.duration, fps)
+        frame = checks.condition_frame(condition.at, condition.frame, self.frames(fps), fps)
         assert frame is not None
         return frame
 

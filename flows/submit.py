@@ -13,6 +13,7 @@ from db.storyboards import NewAsset, NewCondition, NewShot, NewStoryboard
 from dreamontage import media, variants
 from dreamontage.faults import Fault, StoryboardError
 from dreamontage.intake import Rendition, file_digest, of_shot, take_in
+from dreamontage.plan import model_faults
 from dreamontage.storyboard import Storyboard, load
 from flows.farm import Farm
 
@@ -56,7 +57,7 @@ def submit(
         taken_in: list[tuple[_Wanted, list[Rendition]]] = []
         for index, one in enumerate(wanted):
             prefix = "" if one.variant is None else f"{one.variant}: "
-            faults += (fault.under(prefix) for fault in _off_grid(one.board, farm))
+            faults += (fault.under(prefix) for fault in model_faults(one.board, farm.geometry))
             own = folder / str(index)
             own.mkdir()
             try:
@@ -83,16 +84,6 @@ def _wanted(path: Path, matrix: Path | None) -> list[_Wanted]:
     return [
         _Wanted(variant=variant.name, board=board)
         for variant, board in zip(chosen, boards, strict=True)
-    ]
-
-
-def _off_grid(board: Storyboard, farm: Farm) -> list[Fault]:
-    """A size that the storyboard's rules allow but this farm's model cannot render."""
-    multiple = farm.geometry.spatial_multiple
-    return [
-        Fault(field=f"size.{side}", message=f"= {pixels} must be a multiple of {multiple}")
-        for side, pixels in (("width", board.size.width), ("height", board.size.height))
-        if pixels % multiple
     ]
 
 

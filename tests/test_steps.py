@@ -226,6 +226,32 @@ def test_a_killed_holders_segment_is_taken_over_from_its_checkpoint(farm, settin
     assert torch.equal(taken_over, uninterrupted(farm, fresh.id))
 
 
+def straight_through(farm: Farm, storyboard_id: str) -> torch.Tensor:
+    """A shot's fused latents from one call of the pipeline, nothing stored between."""
+    from dreamontage.plan import Placed
+    from dreamontage.take import load_condition
+
+    board = steps.board_of(farm, storyboard_id)
+    shot = farm.repository.shot(shot_of(farm, storyboard_id))
+    conditions = []
+    with farm.scratch() as folder:
+        for row in farm.repository.conditions(shot.id):
+            each = Placed(index=row.index, kind=row.kind.value, frame=row.frame, frames=row.frames)
+            path = farm.store.fetch(row.rendition_address, folder / str(row.index))
+            conditions.append(load_condition(each, path))
+    pipe = DreaMontagePipeline.from_pretrained(farm.settings.weights)
+    return pipe(
+        prompt="",
+        conditions=conditions,
+        height=64,
+        width=80,
+        num_frames=shot.frames,
+        loop=board.shots[0].loop,
+        seed=shot.seed,
+        output_type="latent",
+    ).frames
+
+
 def uninterrupted(farm: Farm, storyboard_id: str) -> torch.Tensor:
     """The first segment's latents, straight through the pipeline, nothing stored between."""
     from dreamontage.plan import Placed, plan_shot
@@ -258,6 +284,67 @@ def uninterrupted(farm: Farm, storyboard_id: str) -> torch.Tensor:
         sampler=pipe.sampler(),
     )
     return list(states)[-1].latents_BCLHW
+
+
+def loop_board(write_board, name="loop", **shot):
+    stills = [{"image": "still0.png", "frame": 0}, {"image": "still1.png", "frame": 12}]
+    shot = {"name": "walk", "duration": {"frames": 32}, "keyframes": stills} | shot
+    return write_board(name, shots=[shot])
+
+
+def test_a_loop_is_closed_on_the_farm(farm, settings, write_board, tmp_path):
+    """Its closing segment is given the first one's latents, from the store, whoever made them."""
+    (straight,) = submit(farm, loop_board(write_board, "straight"))
+    assert render(farm, straight.id) == 3 * STEPS
+    (looping,) = submit(farm, loop_board(write_board, loop=True))
+    planned = steps.plan_take(farm, shot_of(farm, looping.id), 0)
+    assert [steps.render_segment(farm, each) for each in planned] == [0, 0, STEPS], (
+        "all but the closing segment are those of the shot that does not loop"
+    )
+    take_id = planned[0].take_id
+    whole = steps.latents_of(farm, planned[-1].key)
+    film = straight_through(farm, looping.id)
+    # The closing window: latents 6, 7 and 8, and one that is latent 1 again.
+    assert torch.equal(whole[:, :, 1:3], film[:, :, 7:])
+
+    mezzanine = farm.store.fetch(steps.decode_take(farm, take_id), tmp_path / "take.mkv")
+    assert media.frame_count(mezzanine) == 32
+    steps.gate_take(farm, take_id, takes_left=0)
+    (seam,) = (score for score in farm.repository.scores(take_id) if score.name == "seam")
+    assert "the loop's end" in seam.detail
+    steps.assemble(farm, looping.id)
+    record = next(
+        json.loads(farm.store.get(each.address))
+        for each in farm.repository.deliverables(looping.id)
+        if each.kind is DeliverableKind.RECORD
+    )
+    assert record["shots"][0]["loop"] is True
+
+    # Resumed in the middle, after its head was lost and made again: the same bits.
+    row = farm.repository.segment(planned[-1].key)
+    farm.store.delete(row.latents_address)
+    with pytest.raises(steps.LostWork):
+        steps.latents_of(farm, planned[-1].key)
+
+    def stop(step: int, total: int) -> None:
+        if step == 5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        steps.render_segment(farm, planned[-1], progress=stop)
+    head = farm.repository.segment(planned[0].key)
+    farm.store.delete(head.latents_address)
+    with pytest.raises(steps.LostWork):
+        steps.render_segment(farm, planned[-1])
+    assert render(farm, looping.id) == STEPS + 2, "the head, and the closing one from step 4 on"
+    assert torch.equal(steps.latents_of(farm, planned[-1].key), whole)
+
+
+def test_a_loop_too_short_for_the_model_is_refused_at_the_door(farm, write_board):
+    path = loop_board(write_board, loop=True, duration={"frames": 8}, keyframes=[])
+    with pytest.raises(StoryboardError, match=r"duration = 8 frames: too short for a loop"):
+        submit(farm, path)
+    assert farm.repository.recent_storyboards(5) == []
 
 
 def test_a_failed_segment_says_why_and_is_free_at_once(farm, write_board):

@@ -89,7 +89,7 @@ def conditions(scale: float = 2.0) -> list[Keyframe | Clip]:
     return [Keyframe(image=still, frame=3), Clip(frames=frames, frame=12)]
 
 
-def segments(window: int, frames: int = FRAMES, tail: int = 2):
+def segments(window: int, frames: int = FRAMES, tail: int = 2, loop: bool = False):
     return plan_shot(
         frames=frames,
         fps=Fraction(16),
@@ -97,6 +97,7 @@ def segments(window: int, frames: int = FRAMES, tail: int = 2):
         conditions=[],
         seed=3,
         geometry=Geometry(window_latents=window, tail_latents=tail),
+        loop=loop,
     ).segments
 
 
@@ -493,6 +494,35 @@ def test_a_window_is_given_the_tail_of_the_one_before_and_fades_into_it(sr, base
     for latent, share in ((2, 1 / 3), (3, 2 / 3)):
         mixed = torch.lerp(windows[0][:, :, latent], windows[1][:, :, latent - 2], share)
         torch.testing.assert_close(got[:, :, latent], mixed)
+
+
+def test_a_loop_is_enlarged_as_one(sr):
+    """The closing window is given the refined head, beside the enlarged one's whole latents."""
+    base = autoencoder.encode(sr.vae, smooth_film(7, 25, HEIGHT, WIDTH))  # a loop of 24 frames
+    parts = segments(5, frames=24, loop=True)
+    assert [(part.start, part.stop, part.head) for part in parts] == [
+        (0, 5, 0),
+        (3, 6, 0),
+        (4, 9, 3),
+    ]
+    with Watched(sr.transformer) as calls:
+        runs = upscale(
+            base.split(1, dim=2),
+            pipe=sr,
+            upscaler=Upscaler(scale=2, tile_latents=(8, 12), overlap_latents=2),
+            segments=parts,
+            height=HEIGHT,
+            width=WIDTH,
+            sampler=sr.sampler(STEPS, 1.0),
+        )
+        film = torch.cat(list(runs), dim=2)
+    assert film.shape[2] == 7, "latents of frames 0 to 24, the last of which is the first again"
+    told = calls[-1]["hidden_states"]
+    assert torch.equal(told[:, 8:12, 2:], film[:, :, :3])
+    assert told[0, 4:8, 2:, 0, 0].tolist() == [[0, 1, 1], [0, 1, 1], [0, 1, 1], [1, 1, 1]]
+    large = enlarged(sr, base)
+    assert torch.equal(told[:, 12:], torch.cat([large[:, :, 4:], large[:, :, 1:3]], dim=2))
+    assert list(calls[-1]["shared_frames"]) == [2], "the first frame is a still there"
 
 
 def tokens(calls: list[dict]) -> int:

@@ -48,13 +48,14 @@ def contact_sheet(
     marks: Sequence[Mark],
     title: str,
     columns: int = 8,
+    notes: Sequence[str] = (),
     banner: str | None = None,
 ) -> Path:
     """Write a PNG with the film's frames in time order, and return its path.
 
     Frames stand evenly in time, and every mark's first and last frame is among them; whatever
-    lies in a mark is outlined in red. `banner` stands in amber beside the title. Raises
-    `ValueError` for a mark that the film does not reach.
+    lies in a mark is outlined in red. `notes` follow the film's facts below its title, and `banner`
+    stands in amber beside that. Raises `ValueError` for a mark that the film does not reach.
     """
     info = probe(film)
     assert info.frames is not None
@@ -78,6 +79,7 @@ def contact_sheet(
         f"{info.width} x {info.height}   {_number(info.fps)} fps   "
         f"{_number(info.duration or Fraction(0))} s   {info.frames} frames"
     )
+    facts = "   ".join([facts, *notes])
     labels = [" + ".join(m.label for m in marks if m.frame == index) for index in chosen]
     rows = [labels[at : at + columns] for at in range(0, len(labels), columns)]
     sheet = _Sheet(thumb, columns, labelled=[any(row) for row in rows])
@@ -150,12 +152,15 @@ class _Sheet:
         title, font = _fitted(title, _TITLE, right - _MARGIN)
         self._draw.text((_MARGIN, _MARGIN + 26), title, _INK, font, "lm")
         baseline = _MARGIN + 84
-        font = _font(_FACTS)
+        room = self.image.width - 2 * _MARGIN
+        legend = "given as a condition" if marked else ""
+        beside = 82 + _font(_FACTS).getlength(legend) if marked else 0
+        facts, font = _fitted(facts, _FACTS, room - beside)
         self._draw.text((_MARGIN, baseline), facts, _FAINT, font, "lm")
         if marked:
             left = _MARGIN + font.getlength(facts) + 40
             self._draw.rectangle((left, baseline - 10, left + 30, baseline + 9), None, _RED, 4)
-            self._draw.text((left + 42, baseline), "given as a condition", _FAINT, font, "lm")
+            self._draw.text((left + 42, baseline), legend, _FAINT, font, "lm")
 
     def cell(
         self,

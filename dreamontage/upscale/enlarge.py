@@ -34,6 +34,18 @@ def enlarge(vae: Any, latents: Iterable[Tensor], height: int, width: int) -> Ite
         yield encoder(large_BCTHW.clamp(-1, 1))
 
 
+def met_again(film: Iterable[Tensor], head: int) -> Iterator[Tensor]:
+    """A film latent by latent and, after a loop's end, what its closing window has of its first
+    ``head`` latents: all but the very first, which has no whole latent of its own there.
+    """
+    first: list[Tensor] = []
+    for latent_BZ1HW in film:
+        if len(first) < head:
+            first.append(latent_BZ1HW)
+        yield latent_BZ1HW
+    yield from first[1:]
+
+
 def cut(film: Iterable[Tensor], segments: Sequence[Segment]) -> Iterator[tuple[Segment, Tensor]]:
     """Each segment with its latents, from a film that comes latent by latent; holds one window."""
     rest = iter(film)

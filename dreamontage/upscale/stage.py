@@ -32,14 +32,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dreamontage.conditioning import MASK_CHANNELS, Clip, IntermTrack, Keyframe
+from dreamontage.conditioning import MASK_CHANNELS, Clip, IntermTrack, Keyframe, head_again
 from dreamontage.models import autoencoder
 from dreamontage.pipeline import DreaMontagePipeline
 from dreamontage.plan import Segment
 from dreamontage.sampling import DenoiseState, Sampler, denoise
-from dreamontage.sar import fuse, tail_of
+from dreamontage.sar import fuse, head_of, tail_of
 from dreamontage.seeds import derive
-from dreamontage.upscale.enlarge import cut, enlarge
+from dreamontage.upscale.enlarge import cut, enlarge, met_again
 from dreamontage.upscale.tiling import TiledDenoiser, tiles
 
 SCALES = (1.5, 2.0, 2.25)
@@ -130,7 +130,8 @@ def upscale(
         latents: the base film as runs of latents_BZLHW, as ``sar.fuse`` or the pipeline yield them;
             from the same autoencoder as ``pipe.vae``.
         pipe: the SR model: a folder like any other, its DiT with ``sr_channels(z)`` channels.
-        segments: ``plan_shot(..., geometry=pipe.geometry)``: the SR model's own windows.
+        segments: ``plan_shot(..., geometry=pipe.geometry)``: the SR model's own windows, those of a
+            loop for a loop.
         height, width: of the base film, in pixels.
         conditions: the shot's stills and clips, with pictures of the *target's* size.
         sampler: the SR model's own settings, if not given.
@@ -160,7 +161,9 @@ def upscale(
 
     def windows() -> Iterator[tuple[Segment, Tensor]]:
         refined_BZLHW: Tensor | None = None
-        for segment, enlarged_BZLHW in cut(enlarge(pipe.vae, latents, *size), segments):
+        first_BZLHW: Tensor | None = None
+        film = met_again(enlarge(pipe.vae, latents, *size), segments[-1].head)
+        for segment, enlarged_BZLHW in cut(film, segments):
             states = refine(
                 segment,
                 pipe=pipe,
@@ -168,11 +171,14 @@ def upscale(
                 enlarged_BZLHW=enlarged_BZLHW,
                 track=track,
                 previous_BZLHW=refined_BZLHW,
+                head_BZLHW=first_BZLHW,
                 sampler=sampler,
                 negative_prompt=negative_prompt,
                 seed=seed,
             )
             refined_BZLHW = deque(states, maxlen=1)[0].latents_BCLHW
+            if segments[-1].head and first_BZLHW is None:
+                first_BZLHW = refined_BZLHW
             yield segment, refined_BZLHW
 
     return fuse(windows())
@@ -187,6 +193,7 @@ def refine(
     enlarged_BZLHW: Tensor,
     track: IntermTrack,
     previous_BZLHW: Tensor | None,
+    head_BZLHW: Tensor | None = None,
     sampler: Sampler,
     negative_prompt: str = "",
     seed: int = 0,
@@ -197,6 +204,7 @@ def refine(
         enlarged_BZLHW: the window's part of the enlarged film, at the target's size.
         track: the conditions, placed at the target's size.
         previous_BZLHW: the refined latents of the window before; None for the first.
+        head_BZLHW: the refined latents of the first window, for the closing one of a loop.
         seed: the shot's; a latent's noise comes from it and from its place in the shot.
     """
     device = pipe._execution_device
@@ -212,6 +220,10 @@ def refine(
         dim=2,
     ).to(device)
     tail_BZLHW = None if previous_BZLHW is None else tail_of(segment, previous_BZLHW)
+    if segment.head:
+        assert head_BZLHW is not None, "a loop is closed with what it began with"
+        again = head_again(segment.stop - segment.head, head_of(segment, head_BZLHW))
+        track = IntermTrack([*track.placements, again])
     given_BCLHW = track.window(segment.start, segment.stop, tail_BZLHW, noise_BZLHW)
     shared_BCNHW, shared_frames = None, list[int]()
     if upscaler.shared_rope:

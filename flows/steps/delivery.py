@@ -9,7 +9,7 @@ from typing import Any
 from db.models import Take
 from db.states import DeliverableKind, Verdict
 from dreamontage import keys
-from dreamontage.film import ShotFilm, ToldCondition, deliver, slug, told_shot
+from dreamontage.film import ShotFilm, ToldCondition, deliver, shot_notes, slug, told_shot
 from flows.farm import Farm
 from flows.steps.shots import board_of, context_of, sampler_of
 from flows.steps.takes import fetch_mezzanine
@@ -45,6 +45,7 @@ def assemble(farm: Farm, storyboard_id: str) -> Assembled:
                     mezzanine=fetch_mezzanine(farm, take, folder / f"{index}.mkv"),
                     frames=context.shot.frames,
                     conditions=context.placed,
+                    notes=shot_notes(board.shots[index]),
                 )
             )
         name = "-".join(filter(None, (slug(board.title), storyboard.variant, storyboard_id)))
@@ -96,6 +97,7 @@ def _told(farm: Farm, take: Take) -> dict[str, Any]:
     return told_shot(
         name=context.shot.name,
         frames=context.shot.frames,
+        loop=context.board.shots[context.shot.index].loop,
         attempt=take.attempt,
         seed=take.seed,
         segments=[(slot.key, slot) for slot in farm.repository.take_segments(take.id)],

@@ -120,10 +120,12 @@ def _denoise(farm: Farm, planned: PlannedSegment, lease: Lease, progress: Progre
             for index in segment.conditions
         ]
     track = pipe.track(conditions, size.height, size.width)
-    previous_BCLHW = None
+    previous_BCLHW = head_BCLHW = None
     if segment.tail:
         slots = farm.repository.take_segments(take.id)
         previous_BCLHW = latents_of(farm, slots[segment.index - 1].key)
+        if segment.head:
+            head_BCLHW = latents_of(farm, slots[0].key)
     stored = lease.checkpoint_address and farm.read(lease.checkpoint_address)
     state = state_from_bytes(stored) if stored else None  # a lost one costs its steps, no more
     sampler = sampler_of(farm, context.board)
@@ -133,6 +135,7 @@ def _denoise(farm: Farm, planned: PlannedSegment, lease: Lease, progress: Progre
         segment,
         track=track,
         previous_BCLHW=previous_BCLHW,
+        head_BCLHW=head_BCLHW,
         height=size.height,
         width=size.width,
         sampler=pipe.sampler(int(sampler["steps"]), sampler["guidance"]),

@@ -59,13 +59,15 @@ def board_of(farm: Farm, storyboard_id: str) -> Storyboard:
 
 
 def plan_of(farm: Farm, context: ShotContext, seed: int) -> ShotPlan:
+    wanted = context.board.shots[context.shot.index]
     return plan_shot(
         frames=context.shot.frames,
         fps=context.fps,
-        prompts=context.board.shots[context.shot.index].prompts,
+        prompts=wanted.prompts,
         conditions=context.placed,
         seed=seed,
         geometry=farm.geometry,
+        loop=wanted.loop,
     )
 
 
@@ -113,6 +115,7 @@ def plan_take(farm: Farm, shot_id: str, attempt: int) -> list[PlannedSegment]:
             negative_prompt=context.board.negative_prompt if sampler["guidance"] > 1 else "",
             sampler=sampler,
             previous=slots[-1].key if slots else None,
+            head=slots[0].key if segment.head else None,
         )
         slots.append(
             SegmentSlot(

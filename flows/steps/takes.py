@@ -75,6 +75,7 @@ def gate_take(farm: Farm, take_id: str, *, takes_left: int) -> Judged:
     """Measure a decoded take, judge it by the farm's thresholds, and store both."""
     take = farm.repository.take(take_id)
     context = context_of(farm, take.shot_id)
+    plan = plan_of(farm, context, take.seed)
     with farm.scratch() as folder:
         film = scorer.Film(
             path=fetch_mezzanine(farm, take, folder / "take.mkv"),
@@ -88,7 +89,8 @@ def gate_take(farm: Farm, take_id: str, *, takes_left: int) -> Judged:
                 )
                 for placed, address in zip(context.placed, context.renditions, strict=True)
             ),
-            joins=plan_of(farm, context, take.seed).joins,
+            joins=plan.joins,
+            loop=plan.loop,
         )
         scores = scorer.measure(film)
     judgement = scorer.judge(
