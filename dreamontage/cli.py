@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from dreamontage import assets, report, storyboard, timeline, variants
+from dreamontage import assets, report, speed, storyboard, timeline, variants
 from dreamontage.faults import Fault, StoryboardError
 from dreamontage.storyboard import Storyboard
 
@@ -118,8 +118,26 @@ def render(
     out: Annotated[Path, typer.Option("-o", "--out", help="Where the film goes.")] = Path("out"),
     weights: Weights = None,
     device: Annotated[str, typer.Option(help="Where the model runs: cpu, cuda, cuda:1.")] = "cpu",
+    faster: Annotated[
+        str,
+        typer.Option(
+            "--speed",
+            help="What makes the model faster or smaller, such as "
+            "'{attention: flash, step_cache: first_block}'.",
+            show_default=False,
+        ),
+    ] = "",
 ) -> None:
     """Render a storyboard in this process, without a server."""
+    try:
+        options = speed.parse(faster)
+    except ValueError as error:
+        raise fail(StoryboardError([Fault(field="--speed", message=str(error))])) from None
+    for effect in speed.describe(options):
+        # What it does to the film is said where it is asked for.
+        typer.echo(
+            f"{effect.option} = {effect.setting}: {effect.exactness}; {effect.note}", err=True
+        )
     try:
         board, _ = assets.examine(file)
         with _bar() as bar:
@@ -131,7 +149,8 @@ def render(
             # Seconds to import, and only this command needs it.
             from dreamontage import DreaMontagePipeline, local
 
-            pipe = DreaMontagePipeline.from_pretrained(weights or nano_folder()).to(device)
+            pipe = DreaMontagePipeline.from_pretrained(weights or nano_folder())
+            speed.fit(pipe, options, device)
             made, judgements = local.render(
                 board,
                 file.parent,

@@ -15,7 +15,7 @@ from tempfile import TemporaryDirectory
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from dreamontage import keys, scorer
+from dreamontage import keys, scorer, speed
 from dreamontage.faults import StoryboardError
 from dreamontage.film import (
     Deliverables,
@@ -29,6 +29,7 @@ from dreamontage.intake import Rendition, condition_label, file_digest, of_shot,
 from dreamontage.pipeline import DreaMontagePipeline
 from dreamontage.plan import Segment, ShotPlan, model_faults, plan_shot
 from dreamontage.seeds import take_seed
+from dreamontage.speed import SpeedOptions
 from dreamontage.storyboard import Storyboard
 from dreamontage.take import load_condition, write_take
 
@@ -100,7 +101,11 @@ def render(
             name=name,
             smoke=pipe.config.maturity == "smoke",
             record={
-                "model": {"revision": pipe.revision, "machine": _machine_of(pipe)},
+                "model": {
+                    "revision": pipe.revision,
+                    "machine": _machine_of(pipe),
+                    "speed": speed.told(getattr(pipe, "speed", SpeedOptions())),
+                },
                 "sampler": _sampler_of(pipe, board),
                 "shots": told,
             },

@@ -206,6 +206,19 @@ def test_plan_tells_a_size_that_the_model_cannot_render(folder: Path, weights: P
     )
 
 
+def test_render_says_what_a_speed_option_does_before_it_renders(folder: Path) -> None:
+    board = folder / "board.yaml"
+    result = run(
+        "render", board, "--weights", folder / "gone", "--speed", "step_cache: taylor_seer"
+    )
+    assert result.exit_code == 1
+    assert result.stderr.startswith("step_cache = TaylorSeer(interval=5, warmup=3, order=1): ")
+    assert "approximate; what a cache holds is not part of a stored state" in result.stderr
+    result = run("render", board, "--speed", "attention: quick")
+    assert result.stderr.startswith("--speed attention = 'quick' must be one of native, ")
+    assert len(result.stderr.splitlines()) == 1
+
+
 def test_schema_is_a_json_schema(folder: Path) -> None:
     result = run("schema")
     jsonschema.Draft202012Validator.check_schema(json.loads(result.stdout))

@@ -419,6 +419,75 @@ def test_new_weights_are_never_mixed_with_old_ones(farm, settings, write_board, 
     assert films[0] != films[1]
 
 
+def with_speed(settings: Settings, speed: str) -> Settings:
+    return settings.model_copy(update={"speed": speed})
+
+
+def test_exact_speed_options_find_finished_work_and_others_make_their_own(
+    farm, settings, write_board
+):
+    (submitted,) = submit(farm, write_board())
+    assert render(farm, submitted.id) == 3 * STEPS
+    plain = [
+        slot.key for slot in farm.repository.take_segments(f"{shot_of(farm, submitted.id)}-t0")
+    ]
+    with open_farm(with_speed(settings, "{attention: native, group_offload: leaf}")) as exact:
+        assert render(exact, submitted.id) == 0
+    rounded = with_speed(settings, "attention: _native_math")
+    with open_farm(rounded) as other:
+        assert render(other, submitted.id) == 3 * STEPS, "another kernel rounds otherwise"
+        others = [
+            slot.key for slot in farm.repository.take_segments(f"{shot_of(farm, submitted.id)}-t0")
+        ]
+        assert not set(plain) & set(others)
+        one, two = (steps.latents_of(farm, keys[0]) for keys in (plain, others))
+        assert not torch.equal(one, two), "it was really set up"
+        torch.testing.assert_close(one, two, rtol=1e-3, atol=1e-3)
+        steps.decode_take(other, f"{shot_of(farm, submitted.id)}-t0")
+        steps.assemble(other, submitted.id)
+    record = next(
+        json.loads(farm.store.get(each.address))
+        for each in farm.repository.deliverables(submitted.id)
+        if each.kind is DeliverableKind.RECORD
+    )
+    assert record["model"]["speed"] == [
+        {"option": "attention", "setting": "_native_math", "exactness": "exact to rounding"}
+    ]
+    assert render(farm, submitted.id) == 0, "and without it the first ones are found again"
+
+
+def test_a_segment_with_a_step_cache_is_begun_again_whole(farm, settings, write_board):
+    """What the cache held is not in a stored state: none is stored, none is gone on from."""
+    (submitted,) = submit(farm, write_board())
+    with open_farm(with_speed(settings, "step_cache: {first_block: {threshold: 0.2}}")) as cached:
+        planned = steps.plan_take(cached, shot_of(farm, submitted.id), 0)[0]
+
+        def stop(step: int, total: int) -> None:
+            if step == 5:
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            steps.render_segment(cached, planned, progress=stop)
+        row = farm.repository.segment(planned.key)
+        assert (row.checkpoint_step, row.checkpoint_address) == (0, None)
+        assert steps.render_segment(cached, planned) == STEPS
+        broken_off = steps.latents_of(farm, planned.key)
+        farm.store.delete(farm.repository.segment(planned.key).latents_address)
+        with pytest.raises(steps.LostWork):
+            steps.latents_of(farm, planned.key)
+        assert steps.render_segment(cached, planned) == STEPS
+        assert torch.equal(steps.latents_of(farm, planned.key), broken_off)
+
+
+def test_what_this_machine_cannot_do_fails_the_segment_and_says_so(farm, settings, write_board):
+    (submitted,) = submit(farm, write_board())
+    with open_farm(with_speed(settings, "attention: flash")) as wrong:
+        planned = steps.plan_take(wrong, shot_of(farm, submitted.id), 0)[0]
+        with pytest.raises(ValueError, match="attention = 'flash' needs CUDA"):
+            steps.render_segment(wrong, planned)
+    assert "needs CUDA" in farm.repository.segment(planned.key).error
+
+
 def test_a_worker_that_lost_its_lease_writes_nothing(farm, write_board):
     (submitted,) = submit(farm, write_board())
     planned = steps.plan_take(farm, shot_of(farm, submitted.id), 0)[0]

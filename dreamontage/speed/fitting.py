@@ -61,6 +61,20 @@ def apply(pipe: Any, options: SpeedOptions, device: torch.device | None = None) 
     _guard(pipe, experts, options)
 
 
+def fit(pipe: Any, options: SpeedOptions, device: str) -> None:
+    """Bring the pipeline, in main memory, to where it computes, and set the options up on it.
+
+    Raises:
+        ValueError: as `apply`.
+    """
+    if options.group_offload is None:
+        pipe.to(device)
+        apply(pipe, options)
+    else:  # its experts need not fit there: they stay behind
+        apply(pipe, options, torch.device(device))
+        pipe.to(device)
+
+
 def _check_machine(options: SpeedOptions, device: torch.device, experts: list[Any]) -> None:
     if options.attention is not None:
         if device.type == "cpu" and options.attention not in _ATTENTION_ON_CPU:

@@ -8,7 +8,7 @@ from typing import Any
 
 from db.models import Take
 from db.states import DeliverableKind, Verdict
-from dreamontage import keys
+from dreamontage import keys, speed
 from dreamontage.film import ShotFilm, ToldCondition, deliver, shot_notes, slug, told_shot
 from flows.farm import Farm
 from flows.steps.shots import board_of, context_of, sampler_of
@@ -60,8 +60,9 @@ def assemble(farm: Farm, storyboard_id: str) -> Assembled:
                 "variant": storyboard.variant,
                 "model": {
                     "folder": farm.settings.weights.name,
-                    "revision": farm.revision,
+                    "revision": farm.made_by,
                     "machine": keys.machine_kind(farm.settings.device),
+                    "speed": speed.told(farm.settings.speed_options),
                 },
                 "sampler": sampler_of(farm, board),
                 "shots": [_told(farm, take) for take in takes],

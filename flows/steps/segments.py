@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from db.leases import Lease, LostLease
 from db.states import SegmentState
+from dreamontage import speed
 from flows.farm import Farm
 from flows.steps.prompts import embedding_of
 from flows.steps.shots import PlannedSegment, context_of, plan_of, sampler_of
@@ -104,12 +105,12 @@ def _denoise(farm: Farm, planned: PlannedSegment, lease: Lease, progress: Progre
 
     from dreamontage.sampling import state_from_bytes, state_to_bytes
     from dreamontage.take import load_condition
-    from flows.model import load
+    from flows.model import pipeline_of
 
     take = farm.repository.take(planned.take_id)
     context = context_of(farm, take.shot_id)
     segment = plan_of(farm, context, take.seed).segments[planned.index]
-    pipe = load(farm.settings.weights, farm.settings.device, farm.revision)
+    pipe = pipeline_of(farm)
     size = context.board.size
     with farm.scratch() as folder:
         conditions = [
@@ -126,7 +127,9 @@ def _denoise(farm: Farm, planned: PlannedSegment, lease: Lease, progress: Progre
         previous_BCLHW = latents_of(farm, slots[segment.index - 1].key)
         if segment.head:
             head_BCLHW = latents_of(farm, slots[0].key)
-    stored = lease.checkpoint_address and farm.read(lease.checkpoint_address)
+    # What a step cache holds is in no stored state: with one, a segment starts from its noise.
+    resumable = speed.resumable(farm.settings.speed_options)
+    stored = resumable and lease.checkpoint_address and farm.read(lease.checkpoint_address)
     state = state_from_bytes(stored) if stored else None  # a lost one costs its steps, no more
     sampler = sampler_of(farm, context.board)
     guided = sampler["guidance"] > 1
@@ -148,7 +151,8 @@ def _denoise(farm: Farm, planned: PlannedSegment, lease: Lease, progress: Progre
     for state in states:
         run += 1
         progress(state.step, state.total)
-        if not state.done and state.step % farm.settings.checkpoint_every == 0:
+        due = state.step % farm.settings.checkpoint_every == 0
+        if resumable and due and not state.done:
             address = farm.store.put("checkpoints", state_to_bytes(state), ".safetensors")
             farm.repository.save_checkpoint(lease, address, state.step, steps_run=run - saved)
             saved = run

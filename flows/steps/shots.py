@@ -105,7 +105,7 @@ def plan_take(farm: Farm, shot_id: str, attempt: int) -> list[PlannedSegment]:
     slots: list[SegmentSlot] = []
     for segment in plan_of(farm, context, seed).segments:
         key = keys.segment_key(
-            model_revision=farm.revision,
+            model_revision=farm.made_by,
             machine=keys.machine_kind(farm.settings.device),
             segment=segment,
             conditions=keys.window_conditions(segment, context.placed, digests),

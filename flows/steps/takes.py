@@ -20,7 +20,7 @@ from storage import NotFound, Torn
 def decode_take(farm: Farm, take_id: str) -> str:
     """Fuse and decode a take's segments into its mezzanine; returns that one's address."""
     from dreamontage.take import write_take
-    from flows.model import load
+    from flows.model import pipeline_of
 
     take = farm.repository.take(take_id)
     if take.mezzanine_address is not None:
@@ -28,7 +28,7 @@ def decode_take(farm: Farm, take_id: str) -> str:
     context = context_of(farm, take.shot_id)
     slots = farm.repository.take_segments(take_id)
     segments = plan_of(farm, context, take.seed).segments
-    pipe = load(farm.settings.weights, farm.settings.device, farm.revision)
+    pipe = pipeline_of(farm)
     with farm.scratch() as folder:
         film = write_take(
             pipe.vae,
