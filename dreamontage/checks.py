@@ -113,6 +113,7 @@ class _Shot:
                 rule = f"= {frames} frames: a loop has a multiple of {stride}, such as {near}"
                 yield Fault(field=f"{self.path}.duration", message=rule)
                 self.frames = self.end = None
+        yield from self._draft(base)
         yield from self._prompts()
         names: list[str] = []
         placed: list[Placed] = []
@@ -137,6 +138,18 @@ class _Shot:
         if self.loop and self.frames:
             for each in in_the_way(placed, self.frames):
                 yield Fault(field=names[each.index], message=refusal(each, self.frames))
+
+    def _draft(self, base: Path | None) -> Iterator[Fault]:
+        draft, strength = self.shot.get("draft"), self.shot.get("strength")
+        if strength is not None and "draft" not in self.shot.given:
+            rule = f"= {show(strength)} is for a draft; give one, as in `draft: auto`"
+            yield Fault(field=f"{self.path}.strength", message=rule)
+        if draft == "auto":
+            if not (self.shot.get("keyframes") or self.shot.get("clips")):
+                rule = "= 'auto' needs a keyframe or a clip to make a draft of"
+                yield Fault(field=f"{self.path}.draft", message=rule)
+        elif draft is not None:
+            yield from (fault.under(self.path) for fault in _missing(self.shot, "draft", base))
 
     def _prompts(self) -> Iterator[Fault]:
         before, named = Fraction(0), ""

@@ -119,6 +119,13 @@ def pictures_of(conditions: Iterable[Keyframe | Clip]) -> dict[int, Picture]:
     }
 
 
+def with_pictures(condition: Keyframe | Clip, fit: Callable[[Picture], Picture]) -> Keyframe | Clip:
+    """The condition with each of its pictures as ``fit`` makes it."""
+    if isinstance(condition, Keyframe):
+        return Keyframe(image=fit(condition.image), frame=condition.frame)
+    return Clip(frames=[fit(picture) for picture in condition.frames], frame=condition.frame)
+
+
 def mark(mask_ML: Tensor, slot: int, frame: int) -> None:
     """All four channels of latent 0 stand for frame 0; elsewhere one channel is one frame, as in
     Wan's image-to-video checkpoints.

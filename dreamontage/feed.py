@@ -20,6 +20,7 @@ from dreamontage.conditioning import (
     Keyframe,
     Track,
     head_again,
+    with_pictures,
 )
 from dreamontage.native import NativeTrack, Sight
 from dreamontage.pictures import Picture, as_image
@@ -109,29 +110,25 @@ def shot_conditions(
         sighted: whether the model sees them by CLIP, too; that in their original sizes.
         processor: diffusers' video processor, which resizes pictures of other sizes.
     """
-    fitted = [_fitted(condition, processor, height, width) for condition in conditions]
+
+    def fit(picture: Picture) -> Tensor:
+        return fitted_picture(picture, processor, height, width)
+
+    sized = [with_pictures(condition, fit) for condition in conditions]
     track: Track
     if feed is Feed.CLEAN:
         # "native" and "interm" are one here: stock TI2V weights know a still encoded alone, too.
-        track = IntermTrack(each.place(encode, height, width).whole() for each in fitted)
+        track = IntermTrack(each.place(encode, height, width).whole() for each in sized)
     elif conditioning == "native":
-        track = NativeTrack(fitted, encode, height, width)
+        track = NativeTrack(sized, encode, height, width)
     else:
-        track = IntermTrack(each.place(encode, height, width) for each in fitted)
+        track = IntermTrack(each.place(encode, height, width) for each in sized)
     return ShotConditions(feed=feed, track=track, sight=Sight(conditions) if sighted else None)
 
 
-def _fitted(condition: Keyframe | Clip, processor: Any, height: int, width: int) -> Keyframe | Clip:
-    """The condition with its pictures as (3, H, W) tensors; those that are tensors stay as they
-    are.
-    """
-
-    def tensor(picture: Picture) -> Tensor:
-        if isinstance(picture, Tensor):
-            return picture
-        pixels_BCHW: Tensor = processor.preprocess(as_image(picture), height=height, width=width)
-        return pixels_BCHW[0]
-
-    if isinstance(condition, Keyframe):
-        return Keyframe(image=tensor(condition.image), frame=condition.frame)
-    return Clip(frames=[tensor(picture) for picture in condition.frames], frame=condition.frame)
+def fitted_picture(picture: Picture, processor: Any, height: int, width: int) -> Tensor:
+    """The picture as (3, H, W), resized as diffusers does it; a tensor stays as it is."""
+    if isinstance(picture, Tensor):
+        return picture
+    pixels_BCHW: Tensor = processor.preprocess(as_image(picture), height=height, width=width)
+    return pixels_BCHW[0]

@@ -115,11 +115,28 @@ class ToldCondition:
     spec: Mapping[str, Any]
 
 
+def told_draft(
+    shot: Shot,
+    *,
+    asset: str | None = None,
+    rendition: str | None = None,
+    spec: Mapping[str, Any] | None = None,
+) -> dict[str, Any] | None:
+    """A shot's draft as the film's record has it; a video by its bytes, as a condition."""
+    if shot.draft is None:
+        return None
+    told: dict[str, Any] = {"kind": "auto", "strength": shot.draft_strength}
+    if shot.animatic is not None:
+        told |= {"kind": "video", "asset": asset, "rendition": rendition, "made_by": spec}
+    return told
+
+
 def told_shot(
     *,
     name: str | None,
     frames: int,
     loop: bool,
+    draft: Mapping[str, Any] | None,
     attempt: int,
     seed: int,
     segments: Sequence[tuple[str, Window]],
@@ -136,6 +153,7 @@ def told_shot(
         "name": name,
         "frames": frames,
         "loop": loop,
+        "draft": draft,
         "take": attempt,
         "seed": seed,
         "verdict": verdict,
@@ -179,7 +197,11 @@ def _marks(shots: Sequence[ShotFilm], fps: Fraction) -> Iterator[media.Mark]:
 
 def shot_notes(shot: Shot) -> tuple[str, ...]:
     """What a viewer of the sheet should know of a shot that its pictures do not show."""
-    return ("loops",) if shot.loop else ()
+    notes = ["loops"] if shot.loop else []
+    if shot.draft is not None:
+        name = shot.draft if shot.animatic is None else Path(shot.draft).name
+        notes.append(f"drafted: {name}, strength {shot.draft_strength:g}")
+    return tuple(notes)
 
 
 def _notes(board: Storyboard, shots: Sequence[ShotFilm]) -> Iterator[str]:

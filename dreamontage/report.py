@@ -119,6 +119,8 @@ def plan_report(
                 "frames": plan.frames,
                 "loop": plan.loop,
                 "asked_frames": shot_frames(shot.duration, board.fps, loop=False),
+                "draft": shot.draft,
+                "strength": shot.draft_strength if shot.draft is not None else None,
                 "padded_frames": plan.padded_frames,
                 "latents": plan.latents,
                 "conditions": [_condition(shot, each) for each in conditions],
@@ -201,6 +203,9 @@ def show(report: Mapping[str, Any], console: Console) -> None:
         console.print(table)
         if shot["loop"]:
             console.print(_loop(shot))
+        if shot["draft"] is not None:
+            draft = f"Drafted from {shot['draft']!r}, noised to {shot['strength']:g}"
+            console.print(escape(f"{draft}: fewer steps than the estimate has"))
     model = report["model"]
     console.print(
         f"{report['steps']} steps at guidance {report['guidance']:g}; windows of at most "

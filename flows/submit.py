@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 from db import ids
 from db.states import AssetKind, ConditionKind
-from db.storyboards import NewAsset, NewCondition, NewShot, NewStoryboard
+from db.storyboards import NewAsset, NewCondition, NewDraft, NewShot, NewStoryboard
 from dreamontage import media, variants
 from dreamontage.faults import Fault, StoryboardError
-from dreamontage.intake import Rendition, file_digest, of_shot, take_in
+from dreamontage.intake import (
+    Ingested,
+    Rendition,
+    file_digest,
+    of_shot,
+    take_in,
+    take_in_drafts,
+)
 from dreamontage.plan import model_faults
 from dreamontage.storyboard import Storyboard, load
 from flows.farm import Farm
@@ -32,6 +39,12 @@ class Submitted:
 class _Wanted:
     variant: str | None
     board: Storyboard
+
+
+@dataclass(frozen=True, kw_only=True)
+class _TakenIn(_Wanted):
+    renditions: Sequence[Rendition]
+    drafts: Mapping[int, Ingested]  # by shot
 
 
 def submit(
@@ -54,20 +67,26 @@ def submit(
     wanted = _wanted(path, matrix)
     faults: list[Fault] = []
     with farm.scratch() as folder:
-        taken_in: list[tuple[_Wanted, list[Rendition]]] = []
+        taken_in: list[_TakenIn] = []
         for index, one in enumerate(wanted):
             prefix = "" if one.variant is None else f"{one.variant}: "
             faults += (fault.under(prefix) for fault in model_faults(one.board, farm.geometry))
             own = folder / str(index)
             own.mkdir()
             try:
-                renditions = take_in(one.board, path.parent, own)
-                taken_in.append((one, renditions))
+                taken_in.append(
+                    _TakenIn(
+                        variant=one.variant,
+                        board=one.board,
+                        renditions=take_in(one.board, path.parent, own),
+                        drafts=take_in_drafts(one.board, path.parent, own),
+                    )
+                )
             except StoryboardError as error:
                 faults += (fault.under(prefix) for fault in error.faults)
         if faults:
             raise StoryboardError(faults)
-        boards = [_store(farm, one, renditions, due_at) for one, renditions in taken_in]
+        boards = [_store(farm, each, due_at) for each in taken_in]
     # One transaction, and the last act: a storyboard is there whole, with its variants, or not.
     farm.repository.add_storyboards(boards)
     return [
@@ -87,28 +106,34 @@ def _wanted(path: Path, matrix: Path | None) -> list[_Wanted]:
     ]
 
 
-def _store(
-    farm: Farm, wanted: _Wanted, renditions: Sequence[Rendition], due_at: datetime | None
-) -> NewStoryboard:
+def _store(farm: Farm, taken_in: _TakenIn, due_at: datetime | None) -> NewStoryboard:
     """Put the bytes into the store; what comes back are the rows that will say so."""
-    board = wanted.board
+    board, drafts = taken_in.board, taken_in.drafts
     addresses: dict[Path, str] = {}
-    for rendition in renditions:
-        for path, kind in ((rendition.asset, "assets"), (rendition.path, "renditions")):
+    made = [*taken_in.renditions, *drafts.values()]
+    for each in made:
+        for path, kind in ((each.asset, "assets"), (each.path, "renditions")):
             if path not in addresses:
                 addresses[path] = farm.store.put(kind, path, path.suffix)
-    assets = {asset: _asset(asset, addresses[asset]) for asset in {r.asset for r in renditions}}
+    assets = {asset: _asset(asset, addresses[asset]) for asset in {each.asset for each in made}}
     return NewStoryboard(
         id=ids.new_storyboard_id(),
         title=board.title,
         document=board.model_dump(mode="json"),
-        variant=wanted.variant,
+        variant=taken_in.variant,
         due_at=due_at,
         shots=[
             NewShot(
                 name=board.shot_name(index),
                 frames=shot.frames(board.fps),
                 seed=board.shot_seed(index),
+                draft=NewDraft(
+                    asset=assets[drafts[index].asset],
+                    rendition_address=addresses[drafts[index].path],
+                    rendition_spec=drafts[index].spec,
+                )
+                if index in drafts
+                else None,
                 conditions=[
                     NewCondition(
                         index=rendition.placed.index,
@@ -119,7 +144,7 @@ def _store(
                         rendition_address=addresses[rendition.path],
                         rendition_spec=rendition.spec,
                     )
-                    for rendition in of_shot(renditions, index)
+                    for rendition in of_shot(taken_in.renditions, index)
                 ],
             )
             for index, shot in enumerate(board.shots)

@@ -19,6 +19,7 @@ from db.leases import LostLease
 from db.states import DeliverableKind, SegmentState, ShotState, Verdict
 from dreamontage import DreaMontagePipeline, media
 from dreamontage.faults import StoryboardError
+from dreamontage.notation import write
 from dreamontage.scorer import DEFAULT_THRESHOLDS
 from flows import model, steps
 from flows.farm import Farm, open_farm
@@ -226,7 +227,7 @@ def test_a_killed_holders_segment_is_taken_over_from_its_checkpoint(farm, settin
     assert torch.equal(taken_over, uninterrupted(farm, fresh.id))
 
 
-def straight_through(farm: Farm, storyboard_id: str) -> torch.Tensor:
+def straight_through(farm: Farm, storyboard_id: str, **options) -> torch.Tensor:
     """A shot's fused latents from one call of the pipeline, nothing stored between."""
     from dreamontage.plan import Placed
     from dreamontage.take import load_condition
@@ -241,7 +242,7 @@ def straight_through(farm: Farm, storyboard_id: str) -> torch.Tensor:
             conditions.append(load_condition(each, path))
     pipe = DreaMontagePipeline.from_pretrained(farm.settings.weights)
     return pipe(
-        prompt="",
+        prompt=write([(s.start, s.end, s.text) for s in board.shots[0].prompts]),
         conditions=conditions,
         height=64,
         width=80,
@@ -249,6 +250,7 @@ def straight_through(farm: Farm, storyboard_id: str) -> torch.Tensor:
         loop=board.shots[0].loop,
         seed=shot.seed,
         output_type="latent",
+        **options,
     ).frames
 
 
@@ -338,6 +340,51 @@ def test_a_loop_is_closed_on_the_farm(farm, settings, write_board, tmp_path):
         steps.render_segment(farm, planned[-1])
     assert render(farm, looping.id) == STEPS + 2, "the head, and the closing one from step 4 on"
     assert torch.equal(steps.latents_of(farm, planned[-1].key), whole)
+
+
+def test_a_drafted_shot_is_rendered_resumed_and_told_of(farm, write_board, tmp_path):
+    (plain,) = submit(farm, write_board())
+    assert render(farm, plain.id) == 3 * STEPS
+    board = yaml.safe_load(write_board().read_text())
+    (shot,) = board["shots"]
+    for name, draft in (("auto", {"draft": "auto"}), ("video", {"draft": "animatic.mkv"})):
+        path = write_board(name, shots=[shot | draft | {"strength": 0.8}])
+        if name == "video":
+            pictures = [media.read_image(path.parent / f"still{n % 3}.png") for n in range(33)]
+            film = path.parent / "animatic.mkv"
+            with media.Encoder(film, width=80, height=64, fps=16, profile="mezzanine") as encoder:
+                for picture in pictures:
+                    encoder.write(picture)
+        (submitted,) = submit(farm, path)
+        planned = steps.plan_take(farm, shot_of(farm, submitted.id), 0)
+        assert not {each.key for each in planned} & {
+            slot.key for slot in farm.repository.take_segments(f"{shot_of(farm, plain.id)}-t0")
+        }
+
+        def stop(step: int, total: int) -> None:
+            if step == 5:
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            steps.render_segment(farm, planned[0], progress=stop)
+        assert farm.repository.segment(planned[0].key).checkpoint_step == 4
+        assert steps.render_segment(farm, planned[0]) == 2
+        whole = straight_through(
+            farm,
+            submitted.id,
+            draft="auto" if name == "auto" else pictures,
+            strength=0.8,
+        )
+        made = steps.latents_of(farm, planned[0].key)
+        assert torch.equal(made[:, :, :3], whole[:, :, :3])
+        assert 0 < render(farm, submitted.id) < 2 * STEPS, "from the strength's step on"
+        steps.decode_take(farm, planned[0].take_id)
+        steps.assemble(farm, submitted.id)
+        found = {each.kind: each for each in farm.repository.deliverables(submitted.id)}
+        record = json.loads(farm.store.get(found[DeliverableKind.RECORD].address))
+        told = record["shots"][0]["draft"]
+        assert (told["kind"], told["strength"]) == (name, 0.8)
+        assert ("asset" in told) == (name == "video")
 
 
 def test_a_loop_too_short_for_the_model_is_refused_at_the_door(farm, write_board):

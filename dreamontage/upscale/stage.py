@@ -27,7 +27,6 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -36,7 +35,7 @@ from dreamontage.conditioning import MASK_CHANNELS, Clip, IntermTrack, Keyframe,
 from dreamontage.models import autoencoder
 from dreamontage.pipeline import DreaMontagePipeline
 from dreamontage.plan import Segment
-from dreamontage.sampling import DenoiseState, Sampler, denoise
+from dreamontage.sampling import DenoiseState, Sampler, denoise, entered, entry
 from dreamontage.sar import fuse, head_of, tail_of
 from dreamontage.seeds import derive
 from dreamontage.upscale.enlarge import cut, enlarge, met_again
@@ -253,12 +252,12 @@ def refine(
         shared_BCNHW=shared_BCNHW,
         shared_frames=shared_frames,
     )
-    step, level = entry(pipe.scheduler, sampler.steps, upscaler.strength)
-    state = DenoiseState(
-        step=step,
-        total=sampler.steps,
-        latents_BCLHW=torch.lerp(enlarged_BZLHW, noise_BZLHW, level),
-        scheduler={},  # no history: a multistep solver begins here as it does at the first step
+    state = entered(
+        pipe.scheduler,
+        steps=sampler.steps,
+        strength=upscaler.strength,
+        film_BCLHW=enlarged_BZLHW,
+        noise_BCLHW=noise_BZLHW,
     )
     yield from denoise(
         denoiser, pipe.scheduler, noise_BCLHW=noise_BZLHW, steps=sampler.steps, state=state
@@ -283,21 +282,3 @@ def appended_frames(
         frames.append(torch.cat([still_BZ1HW, mask_M1HW[None], still_BZ1HW, still_BZ1HW], dim=1))
     places = [each.start - start for each in inside]
     return (torch.cat(frames, dim=2) if frames else None), places
-
-
-def entry(scheduler: Any, steps: int, strength: float) -> tuple[int, float]:
-    """The first of the ``steps`` whose noise level is at most ``strength``, and that level.
-
-    Raises:
-        ValueError: if the schedule has no step that low.
-    """
-    scheduler = type(scheduler).from_config(scheduler.config)
-    scheduler.set_timesteps(steps)
-    levels = scheduler.sigmas[:-1].tolist()
-    for step, level in enumerate(levels):
-        if level <= strength:
-            return step, level
-    raise ValueError(
-        f"strength = {strength} is below the last noise level of {steps} steps, {levels[-1]:.3f}: "
-        "raise it, or the steps"
-    )

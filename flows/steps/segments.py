@@ -18,6 +18,8 @@ from flows.steps.shots import PlannedSegment, context_of, plan_of, sampler_of
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from dreamontage.conditioning import Clip, Keyframe
+
 Progress = Callable[[int, int], None]
 """Told after each denoise step: the step, and how many there are."""
 
@@ -104,22 +106,32 @@ def _denoise(farm: Farm, planned: PlannedSegment, lease: Lease, progress: Progre
     from safetensors.torch import save
 
     from dreamontage.sampling import state_from_bytes, state_to_bytes
-    from dreamontage.take import load_condition
+    from dreamontage.take import load_condition, load_draft
     from flows.model import pipeline_of
 
     take = farm.repository.take(planned.take_id)
     context = context_of(farm, take.shot_id)
-    segment = plan_of(farm, context, take.seed).segments[planned.index]
+    plan = plan_of(farm, context, take.seed)
+    segment = plan.segments[planned.index]
     pipe = pipeline_of(farm)
     size = context.board.size
+    draft = None
     with farm.scratch() as folder:
-        conditions = [
-            load_condition(
-                context.placed[index],
-                farm.store.fetch(context.renditions[index], folder / f"{index}"),
+
+        def condition(index: int) -> Keyframe | Clip:
+            path = farm.store.fetch(context.renditions[index], folder / f"{index}")
+            return load_condition(context.placed[index], path)
+
+        conditions = [condition(index) for index in segment.conditions]
+        if context.wanted.draft is not None:
+            address = context.shot.draft_address
+            draft = load_draft(
+                segment,
+                plan,
+                context.placed,
+                load=condition,
+                animatic=farm.store.fetch(address, folder / "draft") if address else None,
             )
-            for index in segment.conditions
-        ]
     track = pipe.track(conditions, size.height, size.width)
     previous_BCLHW = head_BCLHW = None
     if segment.tail:
@@ -139,6 +151,8 @@ def _denoise(farm: Farm, planned: PlannedSegment, lease: Lease, progress: Progre
         track=track,
         previous_BCLHW=previous_BCLHW,
         head_BCLHW=head_BCLHW,
+        draft=draft,
+        strength=context.wanted.draft_strength,
         height=size.height,
         width=size.width,
         sampler=pipe.sampler(int(sampler["steps"]), sampler["guidance"]),

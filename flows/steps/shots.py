@@ -8,7 +8,8 @@ from fractions import Fraction
 from db.leases import SegmentSlot
 from db.models import Shot
 from db.states import ShotState, Verdict
-from dreamontage import keys
+from dreamontage import keys, storyboard
+from dreamontage.draft import key_of
 from dreamontage.plan import Placed, ShotPlan, plan_shot
 from dreamontage.seeds import take_seed
 from dreamontage.storyboard import Storyboard, loads
@@ -39,6 +40,11 @@ class ShotContext:
     def fps(self) -> Fraction:
         return self.board.fps
 
+    @property
+    def wanted(self) -> storyboard.Shot:
+        """The shot as the storyboard has it."""
+        return self.board.shots[self.shot.index]
+
 
 def context_of(farm: Farm, shot_id: str) -> ShotContext:
     shot = farm.repository.shot(shot_id)
@@ -59,15 +65,14 @@ def board_of(farm: Farm, storyboard_id: str) -> Storyboard:
 
 
 def plan_of(farm: Farm, context: ShotContext, seed: int) -> ShotPlan:
-    wanted = context.board.shots[context.shot.index]
     return plan_shot(
         frames=context.shot.frames,
         fps=context.fps,
-        prompts=wanted.prompts,
+        prompts=context.wanted.prompts,
         conditions=context.placed,
         seed=seed,
         geometry=farm.geometry,
-        loop=wanted.loop,
+        loop=context.wanted.loop,
     )
 
 
@@ -102,8 +107,10 @@ def plan_take(farm: Farm, shot_id: str, attempt: int) -> list[PlannedSegment]:
     sampler = sampler_of(farm, context.board)
     steps = int(sampler["steps"])
     digests = [parse(address).digest for address in context.renditions]
+    animatic = context.shot.draft_address and parse(context.shot.draft_address).digest
     slots: list[SegmentSlot] = []
-    for segment in plan_of(farm, context, seed).segments:
+    plan = plan_of(farm, context, seed)
+    for segment in plan.segments:
         key = keys.segment_key(
             model_revision=farm.made_by,
             machine=keys.machine_kind(farm.settings.device),
@@ -116,6 +123,14 @@ def plan_take(farm: Farm, shot_id: str, attempt: int) -> list[PlannedSegment]:
             sampler=sampler,
             previous=slots[-1].key if slots else None,
             head=slots[0].key if segment.head else None,
+            draft=key_of(
+                segment,
+                plan,
+                context.wanted,
+                placed=context.placed,
+                digests=digests,
+                animatic=animatic,
+            ),
         )
         slots.append(
             SegmentSlot(
