@@ -17,6 +17,7 @@ import yaml
 
 from db.leases import LostLease
 from db.states import DeliverableKind, SegmentState, ShotState, Verdict
+from db.takes import StaleTake
 from dreamontage import DreaMontagePipeline, media
 from dreamontage.faults import StoryboardError
 from dreamontage.notation import write
@@ -533,6 +534,39 @@ def test_what_this_machine_cannot_do_fails_the_segment_and_says_so(farm, setting
         with pytest.raises(ValueError, match="attention = 'flash' needs CUDA"):
             steps.render_segment(wrong, planned)
     assert "needs CUDA" in farm.repository.segment(planned.key).error
+
+
+def test_a_straggler_cannot_put_an_old_models_frames_back(
+    farm, settings, write_board, tmp_path, monkeypatch
+):
+    """While it decodes, the model folder changes and the take is planned anew."""
+    weights = tmp_path / "weights"
+    shutil.copytree(settings.weights, weights)
+    scheduler = weights / "scheduler" / "scheduler_config.json"
+    scheduler.write_text(json.dumps(json.loads(scheduler.read_text()) | {"flow_shift": 4.0}))
+    (submitted,) = submit(farm, write_board())
+    shot_id = shot_of(farm, submitted.id)
+    render(farm, submitted.id)
+    with open_farm(settings.model_copy(update={"weights": weights})) as changed:
+        latents_of, read = steps.takes.latents_of, []
+
+        def slowly(farm: Farm, key: str) -> torch.Tensor:
+            read.append(latents_of(farm, key))
+            if len(read) == 3:
+                steps.plan_take(changed, shot_id, 0)
+            return read[-1]
+
+        with monkeypatch.context() as patched:
+            patched.setattr(steps.takes, "latents_of", slowly)
+            with pytest.raises(StaleTake, match="made of other segments by now"):
+                steps.decode_take(farm, f"{shot_id}-t0")
+        with pytest.raises(StaleTake, match="planned for another model"):
+            steps.decode_take(farm, f"{shot_id}-t0")
+        assert farm.repository.take(f"{shot_id}-t0").mezzanine_address is None
+        with pytest.raises(steps.LostWork, match="has no frames"):
+            steps.gate_take(farm, f"{shot_id}-t0", takes_left=0)
+        assert render(changed, submitted.id) == 3 * STEPS
+        steps.decode_take(changed, f"{shot_id}-t0")
 
 
 def test_a_worker_that_lost_its_lease_writes_nothing(farm, write_board):

@@ -99,11 +99,8 @@ def takes_allowed(farm: Farm) -> int:
     return 1 if farm.facts.smoke else farm.settings.max_takes
 
 
-def plan_take(farm: Farm, shot_id: str, attempt: int) -> list[PlannedSegment]:
-    """Begin a take: its seed, its segments and their keys. Reads no model, only its revision."""
-    context = context_of(farm, shot_id)
-    seed = take_seed(context.shot.seed, attempt)
-    take = farm.repository.start_take(shot_id, attempt, seed)
+def slots_of(farm: Farm, context: ShotContext, seed: int) -> list[SegmentSlot]:
+    """What a take with this seed is made of, as this farm's model and settings have it."""
     sampler = sampler_of(farm, context.board)
     steps = int(sampler["steps"])
     digests = [parse(address).digest for address in context.renditions]
@@ -142,9 +139,18 @@ def plan_take(farm: Farm, shot_id: str, attempt: int) -> list[PlannedSegment]:
                 tail=segment.tail,
             )
         )
+    return slots
+
+
+def plan_take(farm: Farm, shot_id: str, attempt: int) -> list[PlannedSegment]:
+    """Begin a take: its seed, its segments and their keys. Reads no model, only its revision."""
+    context = context_of(farm, shot_id)
+    seed = take_seed(context.shot.seed, attempt)
+    take = farm.repository.start_take(shot_id, attempt, seed)
+    slots = slots_of(farm, context, seed)
     farm.repository.set_take_segments(take.id, slots)
     farm.repository.set_shot_state(shot_id, ShotState.RENDERING)
     return [
-        PlannedSegment(take_id=take.id, index=slot.index, key=slot.key, steps=steps)
+        PlannedSegment(take_id=take.id, index=slot.index, key=slot.key, steps=slot.steps)
         for slot in slots
     ]

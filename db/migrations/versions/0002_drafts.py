@@ -1,4 +1,4 @@
-"""Shots that are drafted from a video."""
+"""Shots that are drafted from a video; and done segments name no checkpoint, which is deleted."""
 
 from __future__ import annotations
 
@@ -23,6 +23,9 @@ def upgrade() -> None:
         "shots",
         "(draft_asset IS NULL) = (draft_address IS NULL)"
         " AND (draft_asset IS NULL) = (draft_spec IS NULL)",
+    )
+    op.execute(
+        "UPDATE segments SET checkpoint_address = NULL, checkpoint_step = 0 WHERE state = 'done'"
     )
 
 
