@@ -11,6 +11,7 @@ from db import ids
 from db.states import AssetKind, ConditionKind
 from db.storyboards import NewAsset, NewCondition, NewDraft, NewShot, NewStoryboard
 from dreamontage import media, variants
+from dreamontage.assets import inspect
 from dreamontage.faults import Fault, StoryboardError
 from dreamontage.intake import (
     Ingested,
@@ -37,8 +38,12 @@ class Submitted:
 
 @dataclass(frozen=True, kw_only=True)
 class _Wanted:
-    variant: str | None
     board: Storyboard
+    variant: str | None
+    base: Path
+    """The folder that its paths are relative to."""
+    prefix: str
+    """What tells its faults from those of the others."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,45 +54,40 @@ class _TakenIn(_Wanted):
 
 def submit(
     farm: Farm,
-    path: Path,
-    *,
+    *paths: Path,
     matrix: Path | None = None,
     due_at: datetime | None = None,
 ) -> list[Submitted]:
-    """Check, take in and store a storyboard; with a ``matrix``, each of its variants instead.
+    """Check, take in and store storyboards; with a ``matrix``, each one's variants instead.
 
-    Nothing is stored before everything, every variant and every asset, has been found good.
+    Nothing is stored before everything, every file, variant and asset, has been found good: what
+    can be seen without decoding first, of all of them.
 
     Args:
-        due_at: when the nightly flow may render it; None for one that is started now.
+        due_at: when the nightly flow may render them; None for what is started now.
 
     Raises:
-        StoryboardError: with all faults of the file, its variants and their assets.
+        StoryboardError: with all faults of the files, their variants and their assets.
     """
-    wanted = _wanted(path, matrix)
-    faults: list[Fault] = []
+    wanted, faults = _wanted(paths, matrix)
+    for one in wanted:
+        found = model_faults(one.board, farm.geometry) + inspect(one.board, one.base)[1]
+        faults += (fault.under(one.prefix) for fault in found)
+    _raise(faults)
     with farm.scratch() as folder:
         taken_in: list[_TakenIn] = []
         for index, one in enumerate(wanted):
-            prefix = "" if one.variant is None else f"{one.variant}: "
-            faults += (fault.under(prefix) for fault in model_faults(one.board, farm.geometry))
             own = folder / str(index)
             own.mkdir()
             try:
-                taken_in.append(
-                    _TakenIn(
-                        variant=one.variant,
-                        board=one.board,
-                        renditions=take_in(one.board, path.parent, own),
-                        drafts=take_in_drafts(one.board, path.parent, own),
-                    )
-                )
+                renditions = take_in(one.board, one.base, own)
+                drafts = take_in_drafts(one.board, one.base, own)
+                taken_in.append(_TakenIn(**vars(one), renditions=renditions, drafts=drafts))
             except StoryboardError as error:
-                faults += (fault.under(prefix) for fault in error.faults)
-        if faults:
-            raise StoryboardError(faults)
+                faults += (fault.under(one.prefix) for fault in error.faults)
+        _raise(faults)
         boards = [_store(farm, each, due_at) for each in taken_in]
-    # One transaction, and the last act: a storyboard is there whole, with its variants, or not.
+    # One transaction, and the last act: storyboards are there whole, and all of them, or not.
     farm.repository.add_storyboards(boards)
     return [
         Submitted(id=new.id, title=new.title, variant=new.variant, shots=len(new.shots))
@@ -95,15 +95,37 @@ def submit(
     ]
 
 
-def _wanted(path: Path, matrix: Path | None) -> list[_Wanted]:
-    if matrix is None:
-        return [_Wanted(variant=None, board=load(path))]
-    chosen = variants.load_matrix(matrix)
-    boards = variants.apply_all(load(path).model_dump(mode="json"), chosen, path.parent)
-    return [
-        _Wanted(variant=variant.name, board=board)
-        for variant, board in zip(chosen, boards, strict=True)
-    ]
+def _raise(faults: Sequence[Fault]) -> None:
+    if faults:
+        raise StoryboardError(faults)
+
+
+def _wanted(paths: Sequence[Path], matrix: Path | None) -> tuple[list[_Wanted], list[Fault]]:
+    """The films that are asked for, and the faults of the files that cannot be read as any."""
+    wanted: list[_Wanted] = []
+    faults: list[Fault] = []
+    for path in paths:
+        prefix = f"{path}: " if len(paths) > 1 else ""
+        try:
+            board = load(path)
+            named: dict[str | None, Storyboard] = {None: board}
+            if matrix is not None:
+                chosen = variants.load_matrix(matrix)
+                boards = variants.apply_all(board.model_dump(mode="json"), chosen, path.parent)
+                named = {each.name: made for each, made in zip(chosen, boards, strict=True)}
+        except StoryboardError as error:
+            faults += (fault.under(prefix) for fault in error.faults)
+            continue
+        wanted += (
+            _Wanted(
+                board=made,
+                variant=name,
+                base=path.parent,
+                prefix=prefix if name is None else f"{prefix}{name}: ",
+            )
+            for name, made in named.items()
+        )
+    return wanted, faults
 
 
 def _store(farm: Farm, taken_in: _TakenIn, due_at: datetime | None) -> NewStoryboard:

@@ -31,14 +31,21 @@ from fractions import Fraction
 import torch
 from torch import Tensor
 
-from dreamontage.conditioning import MASK_CHANNELS, Clip, IntermTrack, Keyframe, head_again
+from dreamontage.conditioning import (
+    MASK_CHANNELS,
+    Clip,
+    IntermTrack,
+    Keyframe,
+    head_again,
+    with_pictures,
+)
 from dreamontage.models import autoencoder
 from dreamontage.pipeline import DreaMontagePipeline
 from dreamontage.plan import Segment
 from dreamontage.sampling import DenoiseState, Sampler, denoise, entered, entry
 from dreamontage.sar import fuse, head_of, tail_of
 from dreamontage.seeds import derive
-from dreamontage.upscale.enlarge import cut, enlarge, met_again
+from dreamontage.upscale.enlarge import cut, enlarge, met_again, pad
 from dreamontage.upscale.tiling import TiledDenoiser, tiles
 
 SCALES = (1.5, 2.0, 2.25)
@@ -88,23 +95,35 @@ class Upscaler:
         if not 0 < self.strength <= 1:
             raise ValueError(f"strength = {self.strength} must lie above 0 and be at most 1")
 
-    def size(self, height: int, width: int, *, pipe: DreaMontagePipeline) -> tuple[int, int]:
-        """The target's height and width in pixels, at which conditions have to come.
+    def size(self, height: int, width: int) -> tuple[int, int]:
+        """The film's height and width in pixels: what is shown, and what conditions have to have.
 
         Raises:
-            ValueError: if the enlarged size is off the SR model's grid.
+            ValueError: if that is no whole number of pixels.
         """
-        sides = (("height", height), ("width", width))
-        for (field, side), patch in zip(sides, patch_of(pipe), strict=True):
-            step = patch * int(pipe.vae.config.scale_factor_spatial)
-            enlarged = side * Fraction(self.scale)
-            if enlarged % step:
-                fits = (step / Fraction(self.scale)).numerator
+        enlarged = []
+        for field, side in (("height", height), ("width", width)):
+            exact = side * Fraction(self.scale)
+            if exact.denominator != 1:
                 raise ValueError(
-                    f"{field} = {side} times {self.scale} is {float(enlarged):g}, no multiple of "
-                    f"{step}: it must be a multiple of {fits}"
+                    f"{field} = {side} times {self.scale} is {float(exact):g}, no whole number of "
+                    f"pixels: it must be a multiple of {Fraction(self.scale).denominator}"
                 )
-        return int(height * self.scale), int(width * self.scale)
+            enlarged.append(int(exact))
+        return enlarged[0], enlarged[1]
+
+    def padded(self, height: int, width: int, *, pipe: DreaMontagePipeline) -> tuple[int, int]:
+        """The height and width in pixels that the model works at: `size`, made up to its grid.
+
+        480 lines times 2.25 are 1080, which is no multiple of 16: the picture's last row and
+        column are repeated up to 1088, and of the frames that come of it `size` is shown.
+        """
+        scale = int(pipe.vae.config.scale_factor_spatial)
+        rows, columns = (
+            -(-side // (patch * scale)) * patch * scale
+            for side, patch in zip(self.size(height, width), patch_of(pipe), strict=True)
+        )
+        return rows, columns
 
 
 def upscale(
@@ -123,7 +142,8 @@ def upscale(
     """Enlarge and refine a shot; yields its latents at the target size, each once, in order.
 
     Memory holds two windows at the target size, whatever the film's length; a call of the model
-    sees one tile of one window. ``autoencoder.decode`` turns what comes out into frames.
+    sees one tile of one window. ``autoencoder.decode`` turns what comes out into frames, of
+    ``upscaler.padded`` pixels: cut them to ``upscaler.size``, from the top left.
 
     Args:
         latents: the base film as runs of latents_BZLHW, as ``sar.fuse`` or the pipeline yield them;
@@ -132,7 +152,7 @@ def upscale(
         segments: ``plan_shot(..., geometry=pipe.geometry)``: the SR model's own windows, those of a
             loop for a loop.
         height, width: of the base film, in pixels.
-        conditions: the shot's stills and clips, with pictures of the *target's* size.
+        conditions: the shot's stills and clips, with pictures of ``upscaler.size``.
         sampler: the SR model's own settings, if not given.
 
     Raises:
@@ -152,16 +172,18 @@ def upscale(
                 f"tile_latents' {field}, {side}, and overlap_latents = {upscaler.overlap_latents} "
                 f"must be multiples of the model's patch, {step}"
             )
-    size = upscaler.size(height, width, pipe=pipe)
+    size = upscaler.size(height, width)
+    grid = upscaler.padded(height, width, pipe=pipe)
     sampler = sampler or pipe.sampler()
     entry(pipe.scheduler, sampler.steps, upscaler.strength)
     encode = functools.partial(autoencoder.encode, pipe.vae)
-    track = IntermTrack(condition.place(encode, *size) for condition in conditions)
+    padded = (with_pictures(each, lambda picture: pad(picture, size, grid)) for each in conditions)
+    track = IntermTrack(condition.place(encode, *grid) for condition in padded)
 
     def windows() -> Iterator[tuple[Segment, Tensor]]:
         refined_BZLHW: Tensor | None = None
         first_BZLHW: Tensor | None = None
-        film = met_again(enlarge(pipe.vae, latents, *size), segments[-1].head)
+        film = met_again(enlarge(pipe.vae, latents, size, grid), segments[-1].head)
         for segment, enlarged_BZLHW in cut(film, segments):
             states = refine(
                 segment,
