@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from dreamontage import assets, report, speed, storyboard, timeline, variants
+from dreamontage import assets, report, shipped, speed, storyboard, timeline, variants
 from dreamontage.faults import Fault, StoryboardError
 from dreamontage.storyboard import Storyboard
 
@@ -33,9 +33,9 @@ def fail(error: StoryboardError) -> typer.Exit:
 
 
 def nano_folder() -> Path:
-    """The shipped model's folder: of the working directory, else of the source tree."""
+    """The shipped model's folder: of the working directory, else the one we came with."""
     here = Path("weights/nano")
-    return here if here.is_dir() else Path(__file__).parents[1] / here
+    return here if here.is_dir() else shipped.weights("nano")
 
 
 @app.command()

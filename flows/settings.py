@@ -23,10 +23,12 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from dreamontage import shipped
 from dreamontage.speed import SpeedOptions
 from dreamontage.speed import parse as parse_speed
 from storage import FolderStore, S3Store, Store
 
+# A clone's top, or the folder that the packages were installed into.
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 
@@ -52,7 +54,7 @@ class Settings(BaseSettings):
     )
 
     home: Path = Field(default_factory=lambda: platformdirs.user_data_path("dreamontage"))
-    weights: Path = REPOSITORY / "weights" / "nano"
+    weights: Path = shipped.weights("nano")
     device: str = "cpu"
     # What makes the model faster or smaller, as in `{attention: flash, fp8_storage: true}`.
     speed: str = ""
