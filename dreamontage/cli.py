@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from dreamontage import assets, report, storyboard, timeline, variants
+from dreamontage import assets, report, shipped, speed, storyboard, timeline, variants
 from dreamontage.faults import Fault, StoryboardError
 from dreamontage.storyboard import Storyboard
 
@@ -35,9 +35,9 @@ def fail(error: StoryboardError) -> typer.Exit:
 
 
 def nano_folder() -> Path:
-    """The shipped model's folder: of the working directory, else of the source tree."""
+    """The shipped model's folder: of the working directory, else the one we came with."""
     here = Path("weights/nano")
-    return here if here.is_dir() else Path(__file__).parents[1] / here
+    return here if here.is_dir() else shipped.weights("nano")
 
 
 @app.command()
@@ -120,8 +120,26 @@ def render(
     out: Annotated[Path, typer.Option("-o", "--out", help="Where the film goes.")] = Path("out"),
     weights: Weights = None,
     device: Annotated[str, typer.Option(help="Where the model runs: cpu, cuda, cuda:1.")] = "cpu",
+    faster: Annotated[
+        str,
+        typer.Option(
+            "--speed",
+            help="What makes the model faster or smaller, such as "
+            "'{attention: flash, step_cache: first_block}'.",
+            show_default=False,
+        ),
+    ] = "",
 ) -> None:
     """Render a storyboard in this process, without a server."""
+    try:
+        options = speed.parse(faster)
+    except ValueError as error:
+        raise fail(StoryboardError([Fault(field="--speed", message=str(error))])) from None
+    for effect in speed.describe(options):
+        # What it does to the film is said where it is asked for.
+        typer.echo(
+            f"{effect.option} = {effect.setting}: {effect.exactness}; {effect.note}", err=True
+        )
     try:
         board, _ = assets.examine(file)
         with _bar() as bar:
@@ -133,7 +151,8 @@ def render(
             # Seconds to import, and only this command needs it.
             from dreamontage import DreaMontagePipeline, local
 
-            pipe = DreaMontagePipeline.from_pretrained(weights or nano_folder()).to(device)
+            pipe = DreaMontagePipeline.from_pretrained(weights or nano_folder())
+            speed.fit(pipe, options, device)
             made, judgements = local.render(
                 board,
                 file.parent,
