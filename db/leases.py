@@ -18,7 +18,7 @@ from sqlalchemy.dialects.postgresql import insert
 
 from db.models import Segment, TakeSegment
 from db.questions import Questions
-from db.states import SegmentState
+from db.states import SegmentState, Stage
 from db.takes import reopen_take
 
 # Each question is one statement and one transaction: this is when it was asked.
@@ -46,7 +46,8 @@ class Lease:
 
 @dataclass(frozen=True, kw_only=True)
 class SegmentSlot:
-    """A segment as one take's plan has it: the window [start, stop), `tail` included."""
+    """A segment as one take's plan has it: the window [start, stop), `tail` included. `index`
+    counts through the take, one stage after the other."""
 
     index: int
     key: str
@@ -54,6 +55,7 @@ class SegmentSlot:
     start: int
     stop: int
     tail: int
+    stage: Stage = Stage.BASE
 
 
 class SegmentLeases(Questions):
@@ -76,6 +78,7 @@ class SegmentLeases(Questions):
                 "start": slot.start,
                 "stop": slot.stop,
                 "tail": slot.tail,
+                "stage": slot.stage,
             }
             for slot in slots
         ]
@@ -161,13 +164,15 @@ class SegmentLeases(Questions):
     def finish_segment(self, lease: Lease, latents_address: str, *, steps_run: int) -> None:
         """Say that the finished latents are in the store; the segment is done for everyone.
 
-        Its checkpoint is of no use any more, and named no more: whoever made it may delete it.
+        Its checkpoint and its enlarged latents are of no use any more, and named no more: whoever
+        made them may delete them.
         `steps_run` counts as in `save_checkpoint`. Raises LostLease, also the second time.
         """
         self._write(
             lease,
             state=SegmentState.DONE,
             latents_address=latents_address,
+            enlarged_address=None,
             checkpoint_address=None,
             checkpoint_step=0,
             denoise_steps_run=Segment.denoise_steps_run + steps_run,
@@ -198,6 +203,28 @@ class SegmentLeases(Questions):
                     checkpoint_address=None,
                     checkpoint_step=0,
                 )
+            )
+
+    def set_enlarged(self, key: str, address: str) -> None:
+        """Say that the enlarged film's latents in a segment's window are in the store; whoever
+        refines it starts from them. Does nothing if the segment is done.
+        """
+        with self._sessions.begin() as session:
+            session.execute(
+                update(Segment)
+                .where(Segment.key == key, Segment.state != SegmentState.DONE)
+                .values(enlarged_address=address)
+            )
+
+    def forget_enlarged(self, key: str, address: str) -> None:
+        """Say that the enlarged latents at `address` are lost. Does nothing if the segment has
+        others by now, or none.
+        """
+        with self._sessions.begin() as session:
+            session.execute(
+                update(Segment)
+                .where(Segment.key == key, Segment.enlarged_address == address)
+                .values(enlarged_address=None)
             )
 
     def _write(self, lease: Lease, **values: Any) -> Segment:

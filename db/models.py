@@ -32,6 +32,7 @@ from db.states import (
     DeliverableKind,
     SegmentState,
     ShotState,
+    Stage,
     StoryboardState,
     TakeState,
     Verdict,
@@ -71,6 +72,7 @@ class Base(DeclarativeBase):
         ShotState: _names(ShotState, "state"),
         TakeState: _names(TakeState, "state"),
         SegmentState: _names(SegmentState, "state"),
+        Stage: _names(Stage, "stage"),
         Verdict: _names(Verdict, "verdict"),
         ConditionKind: _names(ConditionKind, "kind"),
         AssetKind: _names(AssetKind, "kind"),
@@ -146,7 +148,10 @@ class Condition(Base):
     """What holds a shot at some of its frames, and the normalised rendition that the model sees."""
 
     __tablename__ = "conditions"
-    __table_args__ = (CheckConstraint("frame >= 0 AND frames >= 1", name="counts"),)
+    __table_args__ = (
+        CheckConstraint("frame >= 0 AND frames >= 1", name="counts"),
+        CheckConstraint("(target_address IS NULL) = (target_spec IS NULL)", name="target_is_whole"),
+    )
 
     shot_id: Mapped[str] = mapped_column(
         ForeignKey("shots.id", ondelete="CASCADE"), primary_key=True
@@ -161,6 +166,9 @@ class Condition(Base):
     rendition_address: Mapped[str]
     rendition_spec: Mapped[Json]
     """How the rendition was made from the asset: size, fps, fit, in and out."""
+    target_address: Mapped[str | None]
+    """The rendition at the size that is delivered, of a film that is enlarged."""
+    target_spec: Mapped[Json | None]
 
 
 class Take(Base):
@@ -218,6 +226,9 @@ class Segment(Base):
     steps: Mapped[int]
     """How many denoise steps it takes from noise to latents."""
     latents_address: Mapped[str | None]
+    enlarged_address: Mapped[str | None]
+    """The enlarged film's latents in its window, from when they are made to when it is done: for a
+    segment of the super-resolution stage."""
     checkpoint_address: Mapped[str | None]
     checkpoint_step: Mapped[int] = mapped_column(server_default=text("0"))
     denoise_steps_run: Mapped[int] = mapped_column(server_default=text("0"))
@@ -260,6 +271,8 @@ class TakeSegment(Base):
     stop: Mapped[int]
     tail: Mapped[int]
     """How many of its first latents are the end of the window before."""
+    stage: Mapped[Stage] = mapped_column(server_default=Stage.BASE)
+    """Those of the base stage come first; each stage's windows cover the shot."""
 
 
 class Score(Base):

@@ -12,12 +12,14 @@ from sqlalchemy import DateTime, Interval, func, select, type_coerce
 from sqlalchemy.orm import Session
 
 from db.models import Deliverable, Segment, Shot, Storyboard, Take, TakeSegment
-from db.states import SegmentState
+from db.states import SegmentState, Stage
 
 
 @dataclass(frozen=True, kw_only=True)
 class SegmentProgress:
     index: int
+    """Its number within its stage, from 0."""
+    stage: Stage
     segment: Segment
     lease_age: timedelta | None
     """Time since the holder's last beat, by the database's clock; none if nobody holds it."""
@@ -85,10 +87,10 @@ def read_progress(session: Session, storyboard: Storyboard) -> StoryboardProgres
     }
     segments: dict[str, list[SegmentProgress]] = {take.id: [] for take in takes.values()}
     clock = func.clock_timestamp(type_=DateTime(timezone=True))
-    for take_id, index, segment, lease_age, expired in session.execute(
+    for take_id, stage, segment, lease_age, expired in session.execute(
         select(
             TakeSegment.take_id,
-            TakeSegment.index,
+            TakeSegment.stage,
             Segment,
             type_coerce(clock - Segment.lease_beat_at, Interval),
             func.coalesce(Segment.lease_expires_at <= clock, False),
@@ -99,7 +101,11 @@ def read_progress(session: Session, storyboard: Storyboard) -> StoryboardProgres
     ).tuples():
         segments[take_id].append(
             SegmentProgress(
-                index=index, segment=segment, lease_age=lease_age, lease_expired=expired
+                index=sum(each.stage is stage for each in segments[take_id]),
+                stage=stage,
+                segment=segment,
+                lease_age=lease_age,
+                lease_expired=expired,
             )
         )
     deliverables = session.scalars(

@@ -62,6 +62,16 @@ class TakeState(StrEnum):
     """Its mezzanine is in the store. May be scored and judged, any number of times."""
 
 
+class Stage(StrEnum):
+    """What a take's segments are made by, in this order."""
+
+    BASE = "base"
+    """The model, at the size that is rendered."""
+
+    UPSCALE = "upscale"
+    """The super-resolution model, at the size that is delivered; on its own windows."""
+
+
 class SegmentState(StrEnum):
     WAITING = "waiting"
     """Nobody holds it. May be claimed; starts from its checkpoint where there is one."""

@@ -39,6 +39,8 @@ class NewCondition:
     asset: NewAsset
     rendition_address: str
     rendition_spec: Mapping[str, Any]
+    target_address: str | None = None
+    target_spec: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -275,5 +277,7 @@ def _add_storyboard(session: Session, new: NewStoryboard) -> None:
                     asset=each.asset.digest,
                     rendition_address=each.rendition_address,
                     rendition_spec=dict(each.rendition_spec),
+                    target_address=each.target_address,
+                    target_spec=each.target_spec and dict(each.target_spec),
                 )
             )

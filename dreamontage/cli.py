@@ -16,6 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from dreamontage import assets, report, shipped, speed, storyboard, timeline, variants
 from dreamontage.faults import Fault, StoryboardError
 from dreamontage.storyboard import Storyboard
+from dreamontage.upscale.model import folder_faults
 
 app = typer.Typer(no_args_is_help=True, help="One seamless long take from stills and clips.")
 
@@ -23,6 +24,16 @@ File = Annotated[Path, typer.Argument(help="A storyboard, YAML or JSON.", show_d
 Weights = Annotated[
     Path | None,
     typer.Option(help="A model's folder; weights/nano if left out.", show_default=False),
+]
+
+SrWeights = Annotated[
+    Path | None,
+    typer.Option(
+        "--sr",
+        help="A super-resolution model's folder, for storyboards with `upscale`; "
+        "weights/nano-sr, where there is one, if left out.",
+        show_default=False,
+    ),
 ]
 
 
@@ -38,6 +49,12 @@ def nano_folder() -> Path:
     """The shipped model's folder: of the working directory, else the one we came with."""
     here = Path("weights/nano")
     return here if here.is_dir() else shipped.weights("nano")
+
+
+def nano_sr_folder() -> Path | None:
+    """The same of the super-resolution model, if one is shipped."""
+    here = Path("weights/nano-sr")
+    return here if here.is_dir() else shipped.weights_or_none("nano-sr")
 
 
 @app.command()
@@ -87,6 +104,7 @@ def _examined(board: Storyboard, matrix: Path, base: Path) -> dict[str, Storyboa
 def plan(
     file: File,
     weights: Weights = None,
+    sr: SrWeights = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     tflops: Annotated[
         float | None,
@@ -103,7 +121,7 @@ def plan(
         board, clip_seconds = assets.examine(file)
         model = report.Model.from_folder(weights or nano_folder())
         speed = report.reached_flops() if tflops is None else 1e12 * tflops
-        planned = report.plan_report(board, clip_seconds, model, speed)
+        planned = report.plan_report(board, clip_seconds, model, speed, sr=sr or nano_sr_folder())
     except StoryboardError as error:
         raise fail(error) from None
     except ValueError as error:
@@ -119,6 +137,7 @@ def render(
     file: File,
     out: Annotated[Path, typer.Option("-o", "--out", help="Where the film goes.")] = Path("out"),
     weights: Weights = None,
+    sr: SrWeights = None,
     device: Annotated[str, typer.Option(help="Where the model runs: cpu, cuda, cuda:1.")] = "cpu",
     faster: Annotated[
         str,
@@ -142,6 +161,9 @@ def render(
         )
     try:
         board, _ = assets.examine(file)
+        folder, sr = weights or nano_folder(), sr or nano_sr_folder()
+        if faults := folder_faults(board, folder, sr):
+            raise StoryboardError(faults)
         with _bar() as bar:
             task = bar.add_task("loading the model", total=None)
             # Threads that spin while they wait are slow on busy cores; and transformers would tell
@@ -151,13 +173,19 @@ def render(
             # Seconds to import, and only this command needs it.
             from dreamontage import DreaMontagePipeline, local
 
-            pipe = DreaMontagePipeline.from_pretrained(weights or nano_folder())
+            pipe = DreaMontagePipeline.from_pretrained(folder)
             speed.fit(pipe, options, device)
+            refining = None
+            if board.upscale is not None:
+                assert sr is not None, "it would be a fault"
+                refining = DreaMontagePipeline.from_pretrained(sr)
+                speed.fit(refining, options.for_upscaling, device)
             made, judgements = local.render(
                 board,
                 file.parent,
                 out,
                 pipe,
+                sr=refining,
                 name=file.stem,
                 progress=lambda what, done, total: bar.update(
                     task, description=what, completed=done, total=total

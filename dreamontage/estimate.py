@@ -9,7 +9,7 @@ gradients and with attention that does not write its matrix out.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,13 +51,43 @@ def estimate(
         segment.latents * latent_height * latent_width // math.prod(shape.patch)
         for segment in plan.segments
     ]
-    flops = passes * sum(shape.flops(count, text_tokens) for count in tokens)
-    live = max(tokens) * (_LIVE_ROWS * shape.width + shape.ffn)
-    return Estimate(
-        flops=flops,
-        seconds=flops / flops_per_second,
-        bytes=(shape.parameters() + live) * bytes_per_value,
-    )
+    return shape.cost(tokens, passes, text_tokens, flops_per_second, bytes_per_value)
+
+
+def refining(
+    plan: ShotPlan,
+    *,
+    transformer_config: Mapping[str, Any],
+    tiles: int,
+    tile: tuple[int, int],
+    appended: Sequence[int],
+    steps: int,
+    guided: bool,
+    flops_per_second: float,
+    text_tokens: int,
+    bytes_per_value: int,
+) -> Estimate:
+    """The cost of refining a shot's enlarged windows, tile by tile.
+
+    `tile` is the height and width of one in latents, `tiles` how many there are, `appended` how
+    many frames each window has appended, and `steps` what is left of them at the noise level where
+    refining starts.
+    """
+    shape = _Shape.read(transformer_config)
+    passes = steps * tiles * (2 if guided else 1)
+    tokens = [
+        (segment.latents + more) * tile[0] * tile[1] // math.prod(shape.patch)
+        for segment, more in zip(plan.segments, appended, strict=True)
+    ]
+    return shape.cost(tokens, passes, text_tokens, flops_per_second, bytes_per_value)
+
+
+def steps_below(strength: float, steps: int, shift: float) -> int:
+    """How many of a flow schedule's steps, evenly spaced and shifted, begin at a noise level of at
+    most `strength`: those that refining, or a draft start, runs.
+    """
+    levels = ((steps - done) / steps for done in range(steps))
+    return sum(shift * level / (1 + (shift - 1) * level) <= strength for level in levels)
 
 
 def parameters(transformer_config: Mapping[str, Any]) -> int:
@@ -92,6 +122,23 @@ class _Shape:
             )
         except KeyError as error:
             raise ValueError(f"the transformer's config lacks {error}") from None
+
+    def cost(
+        self,
+        tokens: Sequence[int],
+        passes: int,
+        text_tokens: int,
+        flops_per_second: float,
+        bytes_per_value: int,
+    ) -> Estimate:
+        """Of windows with so many tokens, each passed through so often."""
+        flops = passes * sum(self.flops(count, text_tokens) for count in tokens)
+        live = max(tokens) * (_LIVE_ROWS * self.width + self.ffn)
+        return Estimate(
+            flops=flops,
+            seconds=flops / flops_per_second,
+            bytes=(self.parameters() + live) * bytes_per_value,
+        )
 
     def flops(self, tokens: int, text_tokens: int) -> int:
         """One forward pass of one film."""

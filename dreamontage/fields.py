@@ -34,6 +34,8 @@ MAX_FPS = 120
 MAX_FRAMES = MAX_SHOT_SECONDS * MAX_FPS
 # A clip may be cut from a long recording.
 MAX_SECONDS = 24 * 3600
+# How many times its size a film may be enlarged by the super-resolution model.
+SCALES = (1.5, 2.0, 2.25)
 
 _NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
 NAME_SCHEMA = WithJsonSchema({"type": "string", "pattern": f"^{_NAME}$"})
@@ -179,6 +181,20 @@ Duration = Annotated[
             ]
         }
     ),
+]
+
+
+def read_scale(value: object) -> float:
+    """How many times its size a film is to have."""
+    is_number = isinstance(value, int | float | Decimal) and not isinstance(value, bool)
+    if not is_number or value not in SCALES:
+        scales = ", ".join(f"{scale:g}" for scale in SCALES)
+        raise ValueError(f"= {show(value)} must be one of {scales}")
+    return float(value)
+
+
+Scale = Annotated[
+    float, PlainValidator(read_scale), WithJsonSchema({"enum": [*map(float, SCALES)]})
 ]
 
 

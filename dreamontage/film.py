@@ -17,6 +17,7 @@ from dreamontage import media
 from dreamontage.intake import condition_label
 from dreamontage.plan import Placed
 from dreamontage.storyboard import Shot, Storyboard
+from dreamontage.upscale.upscaler import Upscaler
 
 _SMOKE = "SMOKE: made with weights too little trained to show"
 
@@ -106,13 +107,14 @@ class Measured(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class ToldCondition:
-    """A condition by its bytes: sha256 of the asset, and of the rendition that `spec` made of
-    it."""
+    """A condition by its bytes: sha256 of the asset, and of the rendition that `spec` made of it;
+    in a film that is enlarged also of the one at the target's size, with its spec."""
 
     placed: Placed
     asset: str
     rendition: str
     spec: Mapping[str, Any]
+    target: tuple[str, Mapping[str, Any]] | None = None
 
 
 def told_draft(
@@ -131,6 +133,23 @@ def told_draft(
     return told
 
 
+def told_upscale(
+    board: Storyboard,
+    upscaler: Upscaler,
+    *,
+    model: Mapping[str, Any],
+    sampler: Mapping[str, int | float],
+) -> dict[str, Any]:
+    """How the film was enlarged, as its record has it; ``model`` and ``sampler`` are the SR
+    model's."""
+    return {
+        "size": [board.target.width, board.target.height],
+        **upscaler.told(),
+        "model": dict(model),
+        "sampler": dict(sampler),
+    }
+
+
 def told_shot(
     *,
     name: str | None,
@@ -140,6 +159,7 @@ def told_shot(
     attempt: int,
     seed: int,
     segments: Sequence[tuple[str, Window]],
+    upscaled: Sequence[tuple[str, Window]],
     conditions: Sequence[ToldCondition],
     verdict: str | None,
     reasons: Sequence[str],
@@ -147,8 +167,22 @@ def told_shot(
 ) -> dict[str, Any]:
     """A shot's take as the film's record has it: all that determined it, and how it was judged.
 
-    ``seed`` is the take's, and ``segments`` are its keys with their windows, in order.
+    ``seed`` is the take's, and ``segments`` are its keys with their windows, in order; ``upscaled``
+    are those of the super-resolution stage, if the film is enlarged.
     """
+
+    def windows(keys: Sequence[tuple[str, Window]]) -> list[dict[str, Any]]:
+        return [
+            {"key": key, "start": window.start, "stop": window.stop, "tail": window.tail}
+            for key, window in keys
+        ]
+
+    def target(condition: ToldCondition) -> dict[str, Any]:
+        if condition.target is None:
+            return {}
+        rendition, spec = condition.target
+        return {"target": {"rendition": rendition, "made_by": dict(spec)}}
+
     return {
         "name": name,
         "frames": frames,
@@ -162,10 +196,8 @@ def told_shot(
             {"name": each.name, "value": each.value, "frame": each.frame, "detail": each.detail}
             for each in scores
         ],
-        "segments": [
-            {"key": key, "start": window.start, "stop": window.stop, "tail": window.tail}
-            for key, window in segments
-        ],
+        "segments": windows(segments),
+        **({"upscaled": windows(upscaled)} if upscaled else {}),
         "conditions": [
             {
                 "kind": each.placed.kind,
@@ -174,6 +206,7 @@ def told_shot(
                 "asset": each.asset,
                 "rendition": each.rendition,
                 "made_by": dict(each.spec),
+                **target(each),
             }
             for each in conditions
         ],
@@ -205,7 +238,9 @@ def shot_notes(shot: Shot) -> tuple[str, ...]:
 
 
 def _notes(board: Storyboard, shots: Sequence[ShotFilm]) -> Iterator[str]:
-    """The shots' notes; in a film of several, under their names."""
+    """What holds for the film, and the shots' notes; in a film of several, under their names."""
+    if board.upscale is not None:
+        yield f"upscaled: {board.size} times {board.upscale:g}"
     for index, shot in enumerate(shots):
         for note in shot.notes:
             yield note if len(shots) == 1 else f"{board.shot_name(index)}: {note}"

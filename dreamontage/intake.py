@@ -1,7 +1,8 @@
 """A storyboard's assets, taken in: probed, checked against the shots, normalised to the film.
 
 Everything that can be wrong with a file is found here, before any expensive work. What comes out
-are renditions: each condition's picture or clip at the film's size and rate, in a folder.
+are renditions: each condition's picture or clip at the film's size and rate, in a folder; of a film
+that is enlarged, at the target's size as well.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from dreamontage import media
 from dreamontage.assets import ClipSeconds, inspect
 from dreamontage.faults import Fault, StoryboardError, show
 from dreamontage.plan import Placed, placed
-from dreamontage.storyboard import Shot, Storyboard
+from dreamontage.storyboard import Shot, Size, Storyboard
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,10 +36,16 @@ class Ingested:
 
 @dataclass(frozen=True, kw_only=True)
 class Rendition(Ingested):
-    """A condition's."""
+    """A condition's. ``target`` is the same in the target's size, if the film is enlarged."""
 
     shot: int
     placed: Placed
+    target: Ingested | None = None
+
+    @property
+    def shown(self) -> Ingested:
+        """As the delivered film is to have it."""
+        return self if self.target is None else self.target
 
 
 def condition_label(placed: Placed, fps: Fraction) -> str:
@@ -110,7 +117,12 @@ def take_in_drafts(
         progress(shot.animatic)
         try:
             made[index] = _render_clip(
-                board, asset, out, fit="crop", end=min(seconds, shot.frames(board.fps) / board.fps)
+                asset,
+                out,
+                fit="crop",
+                size=board.size,
+                fps=board.fps,
+                end=min(seconds, shot.frames(board.fps) / board.fps),
             )
         except ValueError as error:
             faults.append(_fault(f"shots[{index}].draft", shot.animatic, asset, error))
@@ -119,16 +131,23 @@ def take_in_drafts(
     return made
 
 
+def _render_still(asset: Path, out: Path, *, fit: media.Fit, size: Size) -> Ingested:
+    media.ingest_image(asset, width=size.width, height=size.height, fit=fit, out=out)
+    spec = {"fit": fit, "width": size.width, "height": size.height}
+    return Ingested(asset=asset, path=out, spec=spec)
+
+
 def _render_clip(
-    board: Storyboard,
     asset: Path,
     out: Path,
     *,
     fit: media.Fit,
+    size: Size,
+    fps: Fraction,
     start: Fraction = Fraction(0),
     end: Fraction,
 ) -> Ingested:
-    width, height, fps = board.size.width, board.size.height, board.fps
+    width, height = size.width, size.height
     media.ingest_clip(
         asset, width=width, height=height, fps=fps, fit=fit, start=start, end=end, out=out
     )
@@ -152,40 +171,54 @@ def _render_shot(
     seconds: ClipSeconds,
     progress: Callable[[str], None],
 ) -> list[Rendition]:
-    width, height, fps = board.size.width, board.size.height, board.fps
+    fps = board.fps
     faults: list[Fault] = []
-    made: list[tuple[Path, Path, Mapping[str, str | int | float]]] = []
+    made: list[list[Ingested]] = []
     clip_frames: dict[int, int] = {}
+    sizes = {"": board.size} | ({} if board.upscale is None else {"-target": board.target})
     for index, keyframe in enumerate(shot.keyframes):
-        spec = {"fit": keyframe.fit, "width": width, "height": height}
-        asset, out = base / keyframe.image, folder / f"shot{shot_index}-keyframe{index}.png"
+        asset, name = base / keyframe.image, f"shot{shot_index}-keyframe{index}"
         field = f"shots[{shot_index}].keyframes[{index}].image"
         progress(keyframe.image)
         try:
-            media.ingest_image(asset, width=width, height=height, fit=keyframe.fit, out=out)
+            made.append(
+                [
+                    _render_still(asset, folder / f"{name}{mark}.png", fit=keyframe.fit, size=size)
+                    for mark, size in sizes.items()
+                ]
+            )
         except ValueError as error:
             faults.append(_fault(field, keyframe.image, asset, error))
-            continue
-        made.append((asset, out, spec))
     for index, clip in enumerate(shot.clips):
-        asset, out = base / clip.video, folder / f"shot{shot_index}-clip{index}.mkv"
+        asset, name = base / clip.video, f"shot{shot_index}-clip{index}"
         field = f"shots[{shot_index}].clips[{index}].video"
         # What lies past the shot's end is never seen: an hour's recording is not taken in whole.
         room = (shot.frames(fps) - shot.frame_of(clip, fps)) / fps
         end = min(seconds[shot_index, index] if clip.out is None else clip.out, clip.in_ + room)
         progress(clip.video)
         try:
-            cut = _render_clip(board, asset, out, fit=clip.fit, start=clip.in_, end=end)
+            cuts = [
+                _render_clip(
+                    asset,
+                    folder / f"{name}{mark}.mkv",
+                    fit=clip.fit,
+                    size=size,
+                    fps=fps,
+                    start=clip.in_,
+                    end=end,
+                )
+                for mark, size in sizes.items()
+            ]
         except ValueError as error:
             faults.append(_fault(field, clip.video, asset, error))
             continue
-        clip_frames[index] = media.frame_count(out)
-        made.append((asset, out, cut.spec))
+        clip_frames[index] = media.frame_count(cuts[0].path)
+        made.append(cuts)
     if faults:
         raise StoryboardError(faults)
     return [
-        Rendition(shot=shot_index, placed=each, asset=asset, path=out, spec=spec)
-        for each, (asset, out, spec) in zip(placed(shot, fps, clip_frames), made, strict=True)
+        Rendition(shot=shot_index, placed=each, **vars(own), target=next(iter(larger), None))
+        for each, (own, *larger) in zip(placed(shot, fps, clip_frames), made, strict=True)
     ]
 
 

@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     from dreamontage.placement import Placed
     from dreamontage.plan import Segment
 
-# Raise it when what the code makes of the same input changes.
+# Raise one when what the code makes of the same input changes.
 FORMAT = 1
+UPSCALE_FORMAT = 1
 
 
 def digest(value: object) -> str:
@@ -137,5 +138,55 @@ def segment_key(
             "conditions": sorted(conditions, key=digest),
             "previous": previous,
             **special,
+        }
+    )
+
+
+def upscale_key(
+    *,
+    model_revision: str,
+    machine: str,
+    segment: Segment,
+    conditions: Sequence[Mapping[str, object]],
+    width: int,
+    height: int,
+    negative_prompt: str,
+    sampler: Mapping[str, object],
+    upscaler: Mapping[str, object],
+    seed: int,
+    film: Sequence[str],
+    previous: str | None,
+    head: str | None,
+) -> str:
+    """The digest of everything that determines a segment of the super-resolution stage.
+
+    As `segment_key`, with the SR model's revision and sampler, and the target's size. `upscaler` is
+    what `Upscaler.told` says, `seed` the take's, and `film` the keys of the base segments that the
+    window's enlarged film is made of. Here it does matter where a window stands: a latent's noise
+    comes from its place in the shot.
+    """
+    assert (previous is None) == (segment.tail == 0)
+    assert (head is None) == (segment.head == 0)
+    assert film
+    return digest(
+        {
+            "stage": "upscale",
+            "format": UPSCALE_FORMAT,
+            "model": model_revision,
+            "machine": machine,
+            "start": segment.start,
+            "latents": segment.latents,
+            "tail": segment.tail,
+            "prompt": segment.prompt,
+            "negative_prompt": negative_prompt,
+            "seed": seed,
+            "sampler": sampler,
+            "upscaler": upscaler,
+            "width": width,
+            "height": height,
+            "conditions": sorted(conditions, key=digest),
+            "film": film,
+            "previous": previous,
+            "head": None if head is None else {"key": head, "latents": segment.head},
         }
     )

@@ -6,20 +6,12 @@ whose end was edited, goes on where the two agree.
 
 from __future__ import annotations
 
-import contextlib
-import os
-from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from safetensors.torch import load_file, save_file
-from torch import Tensor
-
-from dreamontage import keys, scorer, speed
-from dreamontage.conditioning import Clip, Keyframe
-from dreamontage.draft import key_of
-from dreamontage.faults import StoryboardError
+from dreamontage import scorer, speed
+from dreamontage.faults import Fault, StoryboardError
 from dreamontage.film import (
     Deliverables,
     ShotFilm,
@@ -28,29 +20,18 @@ from dreamontage.film import (
     shot_notes,
     told_draft,
     told_shot,
+    told_upscale,
 )
-from dreamontage.intake import (
-    Ingested,
-    Rendition,
-    condition_label,
-    file_digest,
-    of_shot,
-    take_in,
-    take_in_drafts,
-)
-from dreamontage.pictures import Picture
+from dreamontage.intake import condition_label, file_digest, of_shot, take_in, take_in_drafts
+from dreamontage.kept import ATTEMPT, KeptShot, Model, Progress, Refiner
+from dreamontage.models import autoencoder
 from dreamontage.pipeline import DreaMontagePipeline
-from dreamontage.plan import Segment, ShotPlan, model_faults, plan_shot
+from dreamontage.plan import model_faults
 from dreamontage.sampling import entry
-from dreamontage.seeds import take_seed
 from dreamontage.speed import SpeedOptions
 from dreamontage.storyboard import Storyboard
-from dreamontage.take import load_condition, load_draft, write_take
-
-Progress = Callable[[str, int, int], None]
-"""Told what is being done, how far it is, and of how much."""
-
-_ATTEMPT = 0  # there is one take a shot
+from dreamontage.upscale.model import faults as upscale_faults
+from dreamontage.upscale.stage import sr_model
 
 
 def render(
@@ -59,21 +40,30 @@ def render(
     folder: Path,
     pipe: DreaMontagePipeline,
     *,
+    sr: DreaMontagePipeline | None = None,
     name: str,
     progress: Progress = lambda what, done, total: None,
 ) -> tuple[Deliverables, list[scorer.Judgement]]:
     """Render a film into ``folder``: one take a shot, judged but not retaken.
 
+    Args:
+        sr: the super-resolution model, for a storyboard with ``upscale``.
+
     Raises:
-        StoryboardError: with every asset that cannot be used, and what this model cannot render,
+        StoryboardError: with every asset that cannot be used, and what these models cannot render,
             before anything is rendered.
         ValueError: for a draft's strength that so few steps have no noise level for.
     """
-    sampler = pipe.sampler(board.sampler.steps, board.sampler.guidance)
+    model = Model(
+        pipe=pipe,
+        sampler=pipe.sampler(board.sampler.steps, board.sampler.guidance),
+        negative_prompt=board.negative_prompt,
+    )
     for shot in board.shots:
         if shot.draft is not None:
-            entry(pipe.scheduler, sampler.steps, shot.draft_strength)
-    if faults := model_faults(board, pipe.geometry):
+            entry(pipe.scheduler, model.sampler.steps, shot.draft_strength)
+    refiner, faults = _refiner(board, pipe, sr)
+    if faults := model_faults(board, pipe.geometry) + faults:
         raise StoryboardError(faults)
     kept = folder / "segments"
     kept.mkdir(parents=True, exist_ok=True)
@@ -86,219 +76,125 @@ def render(
             board, base, work, progress=lambda asset: progress(f"taking in {asset}", 0, 1)
         )
         shots, judgements, told = [], [], []
-        for index in range(len(board.shots)):
-            one = _Shot(board, index, of_shot(renditions, index), drafts.get(index), pipe, kept)
-            film = one.render(work / f"shot{index}.mkv", progress)
-            shots.append(film)
-            scores = scorer.measure(one.film(film.mezzanine))
-            judgement = scorer.judge(scores, takes_left=0, fps=board.fps)
-            judgements.append(judgement)
-            told.append(
-                told_shot(
-                    name=board.shot_name(index),
+        for index, wanted in enumerate(board.shots):
+            one = KeptShot(
+                board,
+                index,
+                renditions=of_shot(renditions, index),
+                animatic=drafts.get(index),
+                model=model,
+                sr=refiner,
+                folder=kept,
+                progress=progress,
+            )
+            mezzanine = one.write(work / f"shot{index}.mkv")
+            shots.append(
+                ShotFilm(
+                    mezzanine=mezzanine,
                     frames=one.frames,
-                    loop=one.plan.loop,
-                    draft=one.told_draft(),
-                    attempt=_ATTEMPT,
-                    seed=one.seed,
-                    segments=list(zip(one.keys, one.plan.segments, strict=True)),
-                    conditions=[
-                        ToldCondition(
-                            placed=each.placed,
-                            asset=file_digest(each.asset),
-                            rendition=each.digest,
-                            spec=each.spec,
-                        )
-                        for each in one.renditions
-                    ],
-                    verdict=judgement.verdict.value,
-                    reasons=judgement.reasons,
-                    scores=scores,
+                    conditions=one.placed,
+                    notes=shot_notes(wanted),
                 )
             )
+            scores = scorer.measure(_film(one, mezzanine))
+            judgement = scorer.judge(scores, takes_left=0, fps=board.fps)
+            judgements.append(judgement)
+            told.append(_told(one, judgement, scores))
         progress("writing the film", 0, 1)
         made = deliver(
             board,
             shots,
             folder,
             name=name,
-            smoke=pipe.config.maturity == "smoke",
+            smoke="smoke" in [each.pipe.config.maturity for each in (model, refiner) if each],
             record={
-                "model": {
-                    "revision": pipe.revision,
-                    "machine": _machine_of(pipe),
-                    "speed": speed.told(getattr(pipe, "speed", SpeedOptions())),
-                },
-                "sampler": _sampler_of(pipe, board),
+                "model": _told_model(model),
+                "sampler": model.maker.sampler,
+                "upscale": refiner
+                and told_upscale(
+                    board,
+                    refiner.upscaler,
+                    model=_told_model(refiner),
+                    sampler=refiner.maker.sampler,
+                ),
                 "shots": told,
             },
         )
     return made, judgements
 
 
-def _machine_of(pipe: DreaMontagePipeline) -> str:
-    return f"{pipe.device.type} {str(pipe.dtype).removeprefix('torch.')}"
+def _refiner(
+    board: Storyboard, pipe: DreaMontagePipeline, sr: DreaMontagePipeline | None
+) -> tuple[Refiner | None, list[Fault]]:
+    """What enlarges the film, if the storyboard asks for it, or why it cannot be done."""
+    if board.upscale is None or sr is None:
+        return None, upscale_faults(board, None, autoencoder="")
+    told = sr_model(sr, "the model given")
+    if faults := upscale_faults(board, told, autoencoder=autoencoder.revision(pipe.vae)):
+        return None, faults
+    upscaler, sampler = told.upscaler(board.upscale), sr.sampler()
+    entry(sr.scheduler, sampler.steps, upscaler.strength)
+    refiner = Refiner(
+        pipe=sr, sampler=sampler, negative_prompt=board.negative_prompt, upscaler=upscaler
+    )
+    return refiner, []
 
 
-def _sampler_of(pipe: DreaMontagePipeline, board: Storyboard) -> dict[str, int | float]:
-    sampler = pipe.sampler(board.sampler.steps, board.sampler.guidance)
-    return {"steps": sampler.steps, "guidance": sampler.guidance}
+def _told_model(model: Model) -> dict[str, Any]:
+    return {
+        "revision": model.maker.revision,
+        "machine": model.maker.machine,
+        "speed": speed.told(getattr(model.pipe, "speed", SpeedOptions())),
+    }
 
 
-class _Shot:
-    """One shot on its way through the model."""
-
-    def __init__(
-        self,
-        board: Storyboard,
-        index: int,
-        renditions: Sequence[Rendition],
-        animatic: Ingested | None,
-        pipe: DreaMontagePipeline,
-        kept: Path,
-    ) -> None:
-        self.board, self.index, self.pipe, self.kept = board, index, pipe, kept
-        self.wanted = board.shots[index]
-        self.renditions, self.animatic = renditions, animatic
-        self.placed = [rendition.placed for rendition in renditions]
-        self.seed = take_seed(board.shot_seed(index), _ATTEMPT)
-        self.frames = self.wanted.frames(board.fps)
-        self.plan: ShotPlan = plan_shot(
-            frames=self.frames,
-            fps=board.fps,
-            prompts=self.wanted.prompts,
-            conditions=self.placed,
-            seed=self.seed,
-            geometry=pipe.geometry,
-            loop=self.wanted.loop,
-        )
-        self.keys: list[str] = []
-
-    def render(self, out: Path, progress: Progress) -> ShotFilm:
-        size = self.board.size
-        mezzanine = write_take(
-            self.pipe.vae,
-            self._windows(progress),
-            out,
-            frames=self.frames,
-            width=size.width,
-            height=size.height,
-            fps=self.board.fps,
-        )
-        return ShotFilm(
-            mezzanine=mezzanine,
-            frames=self.frames,
-            conditions=self.placed,
-            notes=shot_notes(self.wanted),
-        )
-
-    def told_draft(self) -> dict[str, Any] | None:
-        made = self.animatic
-        if made is None:
-            return told_draft(self.wanted)
-        return told_draft(
-            self.wanted,
-            asset=file_digest(made.asset),
-            rendition=made.digest,
-            spec=dict(made.spec),
-        )
-
-    def film(self, mezzanine: Path) -> scorer.Film:
-        return scorer.Film(
-            path=mezzanine,
-            fps=self.board.fps,
-            marks=tuple(
-                scorer.Mark(
-                    frame=each.placed.frame,
-                    frames=each.placed.frames,
-                    picture=each.path,
-                    label=condition_label(each.placed, self.board.fps),
-                )
-                for each in self.renditions
-            ),
-            joins=self.plan.joins,
-            loop=self.plan.loop,
-        )
-
-    def _windows(self, progress: Progress) -> Iterator[tuple[Segment, Tensor]]:
-        size, pipe = self.board.size, self.pipe
-        conditions = [load_condition(each.placed, each.path) for each in self.renditions]
-        track = pipe.track(conditions, size.height, size.width)
-        digests = [each.digest for each in self.renditions]
-        animatic = None if self.animatic is None else self.animatic.digest
-        sampler = _sampler_of(pipe, self.board)
-        latents_BCLHW: Tensor | None = None
-        first_BCLHW: Tensor | None = None
-        for segment in self.plan.segments:
-            key = keys.segment_key(
-                model_revision=pipe.revision,
-                machine=_machine_of(pipe),
-                segment=segment,
-                conditions=keys.window_conditions(segment, self.placed, digests),
-                width=size.width,
-                height=size.height,
-                negative_prompt=self.board.negative_prompt if sampler["guidance"] > 1 else "",
-                sampler=sampler,
-                previous=self.keys[-1] if self.keys else None,
-                head=self.keys[0] if segment.head else None,
-                draft=key_of(
-                    segment,
-                    self.plan,
-                    self.wanted,
-                    placed=self.placed,
-                    digests=digests,
-                    animatic=animatic,
-                ),
+def _film(one: KeptShot, mezzanine: Path) -> scorer.Film:
+    """The take as the gate sees it."""
+    return scorer.Film(
+        path=mezzanine,
+        fps=one.board.fps,
+        marks=tuple(
+            scorer.Mark(
+                frame=each.placed.frame,
+                frames=each.placed.frames,
+                picture=each.shown.path,
+                label=condition_label(each.placed, one.board.fps),
             )
-            self.keys.append(key)
-            file = self.kept / f"{key}.safetensors"
-            what = (
-                f"{self.board.shot_name(self.index)}, "
-                f"segment {segment.index + 1} of {len(self.plan.segments)}"
+            for each in one.renditions
+        ),
+        joins=one.joins,
+        loop=one.plan.loop,
+    )
+
+
+def _told(one: KeptShot, judgement: scorer.Judgement, scores: Any) -> dict[str, Any]:
+    """The shot as the record has it."""
+    made = one.animatic
+    return told_shot(
+        name=one.board.shot_name(one.index),
+        frames=one.frames,
+        loop=one.plan.loop,
+        draft=told_draft(
+            one.wanted,
+            asset=None if made is None else file_digest(made.asset),
+            rendition=None if made is None else made.digest,
+            spec=None if made is None else dict(made.spec),
+        ),
+        attempt=ATTEMPT,
+        seed=one.seed,
+        segments=one.keys,
+        upscaled=one.upscaled_keys,
+        conditions=[
+            ToldCondition(
+                placed=each.placed,
+                asset=file_digest(each.asset),
+                rendition=each.digest,
+                spec=each.spec,
+                target=None if each.target is None else (each.target.digest, each.target.spec),
             )
-            if file.exists():
-                progress(what, 1, 1)
-                latents_BCLHW = load_file(file)["latents"]
-            else:
-                for state in pipe.denoise_segment(
-                    segment,
-                    track=track,
-                    previous_BCLHW=latents_BCLHW,
-                    head_BCLHW=first_BCLHW,
-                    draft=self._draft(segment, conditions),
-                    strength=self.wanted.draft_strength,
-                    height=size.height,
-                    width=size.width,
-                    sampler=pipe.sampler(self.board.sampler.steps, self.board.sampler.guidance),
-                    negative_prompt=self.board.negative_prompt,
-                ):
-                    progress(what, state.step, state.total)
-                latents_BCLHW = state.latents_BCLHW.float().cpu().contiguous()
-                _save(file, latents_BCLHW)
-            if self.plan.loop and first_BCLHW is None:
-                first_BCLHW = latents_BCLHW
-            yield segment, latents_BCLHW
-
-    def _draft(
-        self, segment: Segment, conditions: Sequence[Keyframe | Clip]
-    ) -> Sequence[Picture] | None:
-        if self.wanted.draft is None:
-            return None
-        return load_draft(
-            segment,
-            self.plan,
-            self.placed,
-            load=lambda index: conditions[index],
-            animatic=None if self.animatic is None else self.animatic.path,
-        )
-
-
-def _save(file: Path, latents_BCLHW: Tensor) -> None:
-    """Whole or not at all: a render may be stopped at any moment."""
-    temporary = file.with_suffix(f".{os.getpid()}")
-    try:
-        save_file({"latents": latents_BCLHW}, temporary)
-        os.replace(temporary, file)
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            temporary.unlink()
+            for each in one.renditions
+        ],
+        verdict=judgement.verdict.value,
+        reasons=judgement.reasons,
+        scores=scores,
+    )

@@ -51,7 +51,7 @@ class DreaMontagePipeline(WanImageToVideoPipeline):  # type: ignore[misc]
         latents a segment hands to the next. ``conditioning``: "interm" for weights tuned on
         conditions encoded alone, "native" for stock Wan weights, which know them in a grey-filled
         film. ``maturity``: "smoke" for weights too little trained to show; films made with them say
-        so.
+        so. ``superres``: what a super-resolution model brings of an `upscale.Upscaler`.
     """
 
     def __init__(
@@ -73,6 +73,7 @@ class DreaMontagePipeline(WanImageToVideoPipeline):  # type: ignore[misc]
         default_guidance: float = 5.0,
         conditioning: str = "native",
         maturity: str | None = None,
+        superres: dict[str, Any] | None = None,
     ) -> None:
         super().__init__(
             tokenizer=tokenizer,
@@ -94,6 +95,7 @@ class DreaMontagePipeline(WanImageToVideoPipeline):  # type: ignore[misc]
             default_guidance=default_guidance,
             conditioning=conditioning,
             maturity=maturity,
+            superres=superres,
         )
         # What segments are kept under. Only an untouched folder has one that may be met again.
         self.revision = f"unsaved-{uuid.uuid4().hex}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -32,6 +32,8 @@ from dreamontage.plan import (
     read_json,
 )
 from dreamontage.storyboard import Shot, Storyboard
+from dreamontage.upscale.model import folder_faults
+from dreamontage.upscale.report import Enlarging
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +67,14 @@ class Model:
             bytes_per_value=min(4, max(1, round(stored / parameters(config)))) if stored else 2,
         )
 
+    @property
+    def weight_bytes(self) -> int:
+        return parameters(self.config) * self.bytes_per_value
+
+    def told(self) -> dict[str, Any]:
+        """As JSON."""
+        return {"folder": str(self.folder), **asdict(self.geometry)}
+
 
 def reached_flops() -> float:
     """Operations a second that this machine's processor reaches in a product of matrices."""
@@ -78,18 +88,32 @@ def reached_flops() -> float:
 
 
 def plan_report(
-    board: Storyboard, clip_seconds: ClipSeconds, model: Model, flops_per_second: float
+    board: Storyboard,
+    clip_seconds: ClipSeconds,
+    model: Model,
+    flops_per_second: float,
+    *,
+    sr: Path | None = None,
 ) -> dict[str, Any]:
-    """Every shot's segments, conditions and cost, as JSON. Memory is the greatest of the shots'.
+    """Every shot's segments, conditions and cost, as JSON. Memory is the greatest of the shots',
+    with both models in it where there are two.
 
-    Raises `StoryboardError` for what the model cannot render: a size, a loop.
+    `sr` is the super-resolution model's folder, for a storyboard with `upscale`.
+
+    Raises `StoryboardError` for what the models cannot render: a size, a loop, a scale.
     """
-    if faults := model_faults(board, model.geometry):
+    faults = model_faults(board, model.geometry) + folder_faults(board, model.folder, sr)
+    if faults:
         raise StoryboardError(faults)
+    enlarging = None
+    if board.upscale is not None:
+        assert sr is not None, "it would be a fault"
+        enlarging = Enlarging.of(board, Model.from_folder(sr))
     steps = model.steps if board.sampler.steps is None else board.sampler.steps
     guidance = model.guidance if board.sampler.guidance is None else board.sampler.guidance
     shots = []
-    costs = []
+    costs: list[Estimate] = []
+    refined: list[Estimate] = []
     for index, shot in enumerate(board.shots):
         conditions = placed(shot, board.fps, _clip_frames(board, index, clip_seconds))
         plan = plan_shot(
@@ -113,6 +137,14 @@ def plan_report(
             bytes_per_value=model.bytes_per_value,
         )
         costs.append(cost)
+        upscaled = None
+        if enlarging is not None:
+            larger, extra = enlarging.shot(index, conditions, flops_per_second)
+            refined.append(extra)
+            upscaled = {
+                "segments": [_segment(larger, segment, board.fps) for segment in larger.segments],
+                "estimate": asdict(extra),
+            }
         shots.append(
             {
                 "name": board.shot_name(index),
@@ -126,12 +158,20 @@ def plan_report(
                 "conditions": [_condition(shot, each) for each in conditions],
                 "segments": [_segment(plan, segment, board.fps) for segment in plan.segments],
                 "estimate": asdict(cost),
+                "upscaled": upscaled,
             }
         )
+    most = max(cost.bytes for cost in costs)
+    if enlarging is not None:
+        # A warm process keeps both models, and one of them computes.
+        most = max(
+            most + enlarging.model.weight_bytes,
+            max(cost.bytes for cost in refined) + model.weight_bytes,
+        )
     total = Estimate(
-        flops=sum(cost.flops for cost in costs),
-        seconds=sum(cost.seconds for cost in costs),
-        bytes=max(cost.bytes for cost in costs),
+        flops=sum(cost.flops for cost in costs + refined),
+        seconds=sum(cost.seconds for cost in costs + refined),
+        bytes=most,
     )
     return {
         "title": board.title,
@@ -139,7 +179,8 @@ def plan_report(
         "size": [board.size.width, board.size.height],
         "steps": steps,
         "guidance": guidance,
-        "model": {"folder": str(model.folder), **asdict(model.geometry)},
+        "model": model.told(),
+        "upscale": None if enlarging is None else enlarging.told(),
         "shots": shots,
         "flops_per_second": flops_per_second,
         "estimate": asdict(total),
@@ -185,22 +226,11 @@ def show(report: Mapping[str, Any], console: Console) -> None:
             f"{shot['name']}: {shot['frames']} frames, {shot['latents']} latents, "
             f"{_cost(shot['estimate'])}"
         )
-        table = Table(title=escape(title), title_justify="left")
-        for column in ("segment", "latents", "seconds", "tail"):
-            table.add_column(column, justify="right")
-        table.add_column("conditions")
-        table.add_column("prompt", ratio=1)
-        for segment in shot["segments"]:
-            given = [shot["conditions"][index] for index in segment["conditions"]]
-            table.add_row(
-                str(segment["index"]),
-                f"{segment['start']}–{segment['stop'] - 1}",
-                "–".join(f"{seconds:.2f}" for seconds in segment["seconds"]),
-                str(segment["tail"]),
-                escape("\n".join(f"{_span(each)} {Path(each['file']).name}" for each in given)),
-                escape(segment["prompt"]),
-            )
-        console.print(table)
+        console.print(_table(title, shot["segments"], shot["conditions"]))
+        if (upscaled := shot["upscaled"]) is not None:
+            width, height = report["upscale"]["size"]
+            title = f"{shot['name']} at {width}x{height}: {_cost(upscaled['estimate'])}"
+            console.print(_table(title, upscaled["segments"], shot["conditions"]))
         if shot["loop"]:
             console.print(_loop(shot))
         if shot["draft"] is not None:
@@ -211,10 +241,38 @@ def show(report: Mapping[str, Any], console: Console) -> None:
         f"{report['steps']} steps at guidance {report['guidance']:g}; windows of at most "
         f"{model['window_latents']} latents, {model['tail_latents']} of them the last one's tail"
     )
+    if (upscale := report["upscale"]) is not None:
+        tiles = f"{upscale['tiles']} tiles" if upscale["tiles"] > 1 else "one tile"
+        console.print(
+            f"Upscaled by {upscale['scale']:g}: the last {upscale['run_steps']} of "
+            f"{upscale['steps']} steps at guidance {upscale['guidance']:g}, in {tiles}"
+        )
     console.print(
         f"In all: {_cost(report['estimate'])}, if the machine reaches "
         f"{report['flops_per_second'] / 1e12:.3g} TFLOPS. Text and autoencoder come on top."
     )
+
+
+def _table(
+    title: str, segments: Sequence[Mapping[str, Any]], conditions: Sequence[Mapping[str, Any]]
+) -> Table:
+    """A stage's segments."""
+    table = Table(title=escape(title), title_justify="left")
+    for column in ("segment", "latents", "seconds", "tail"):
+        table.add_column(column, justify="right")
+    table.add_column("conditions")
+    table.add_column("prompt", ratio=1)
+    for segment in segments:
+        given = [conditions[index] for index in segment["conditions"]]
+        table.add_row(
+            str(segment["index"]),
+            f"{segment['start']}–{segment['stop'] - 1}",
+            "–".join(f"{seconds:.2f}" for seconds in segment["seconds"]),
+            str(segment["tail"]),
+            escape("\n".join(f"{_span(each)} {Path(each['file']).name}" for each in given)),
+            escape(segment["prompt"]),
+        )
+    return table
 
 
 def _loop(shot: Mapping[str, Any]) -> str:

@@ -13,6 +13,8 @@
           - {video: assets/waves.mp4, at: 7.5, in: 1, out: 3}
 
 Frame rate and size stand once, at the top, and hold for every shot: a film has one of each.
+With `upscale: 2` (or 1.5, or 2.25) the film is rendered at `size`, refined by the super-resolution
+model and delivered at that many times its size.
 Times are seconds, taken as the decimals that they are written as. Paths are relative to the
 storyboard's file. What a value means on the frame timeline is told by the methods below; what
 it may be is told by the types here and, where fields depend on each other, by `checks.py`.
@@ -77,6 +79,15 @@ class Size(_Part):
 
     width: Side
     height: Side
+
+    def times(self, scale: float) -> Size:
+        """As a film is enlarged: not validated, since sides need be no multiples of 16 then."""
+        # Of a multiple of 16, all scales make whole and even numbers.
+        width, height = (round(side * scale) for side in (self.width, self.height))
+        return Size.model_construct(width=width, height=height)
+
+    def __str__(self) -> str:
+        return f"{self.width}x{self.height}"
 
 
 class Sampler(_Part):
@@ -183,6 +194,7 @@ class Storyboard(_Part):
     ]
     fps: fields.FrameRate
     size: Annotated[Size, BeforeValidator(fields.read_size), fields.OrText(fields.SIZE_PATTERN)]
+    upscale: fields.Scale | None = None
     seed: Seed = 0
     negative_prompt: Text = ""
     sampler: Sampler = Sampler()
@@ -191,6 +203,11 @@ class Storyboard(_Part):
         BeforeValidator(fields.read_list),
         Field(min_length=1, json_schema_extra=_FEW),
     ]
+
+    @property
+    def target(self) -> Size:
+        """The size in which the film is delivered."""
+        return self.size if self.upscale is None else self.size.times(self.upscale)
 
     def shot_name(self, index: int) -> str:
         """The name a shot goes by: its own, else `shot-1` for the first, and so on."""

@@ -65,12 +65,18 @@ def write_take(
     height: int,
     fps: Fraction,
 ) -> Path:
-    """Fuse, decode and write a take, ``frames`` long, losslessly; nothing grows with its length."""
+    """Fuse, decode and write a take, ``frames`` long, losslessly; nothing grows with its length.
+
+    Of pictures that come larger than ``width`` x ``height``, the top left is the film's: an SR
+    model's grid may be coarser than the film.
+    """
     with media.Encoder(
         out, width=width, height=height, fps=fps, profile=media.Profile.MEZZANINE
     ) as encoder:
         for video_BCTHW in autoencoder.decode(vae, fuse(windows)):
-            # The padding that completes the last latent is cut away here and nowhere else.
-            encoder.write(autoencoder.to_uint8(video_BCTHW)[: frames - encoder.frames])
+            # The padding that completes the last latent, and the grid, is cut away here and nowhere
+            # else.
+            shown_BCTHW = video_BCTHW[:, :, : frames - encoder.frames, :height, :width]
+            encoder.write(autoencoder.to_uint8(shown_BCTHW))
     assert encoder.frames == frames
     return out

@@ -12,12 +12,45 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from db.repository import Repository
+from db.states import Stage
 from dreamontage import keys, speed
 from dreamontage.models.folder import FolderFacts, folder_facts, folder_revision
 from dreamontage.plan import Geometry
+from dreamontage.speed import SpeedOptions
 from flows.services import memory
 from flows.settings import Settings, read_settings
 from storage import NotFound, Store, Torn
+
+
+@dataclass(frozen=True, kw_only=True)
+class FarmModel:
+    """A model's folder, read without loading it, and the speed options that it is loaded with."""
+
+    folder: Path
+    options: SpeedOptions
+
+    @cached_property
+    def geometry(self) -> Geometry:
+        return Geometry.from_folder(self.folder)
+
+    @cached_property
+    def revision(self) -> str:
+        return folder_revision(self.folder)
+
+    @cached_property
+    def made_by(self) -> str:
+        """What segments are kept under: the model, and those speed options that change latents."""
+        return speed.revision(self.revision, self.options)
+
+    @cached_property
+    def text_revision(self) -> str:
+        """What determines how prompts are read: encoder, tokenizer, and where they are cut."""
+        parts = [folder_revision(self.folder / name) for name in ("text_encoder", "tokenizer")]
+        return keys.digest([*parts, self.facts.max_sequence_length])
+
+    @cached_property
+    def facts(self) -> FolderFacts:
+        return folder_facts(self.folder)
 
 
 @dataclass(frozen=True)
@@ -29,29 +62,28 @@ class Farm:
     repository: Repository
 
     @cached_property
-    def geometry(self) -> Geometry:
-        return Geometry.from_folder(self.settings.weights)
+    def base(self) -> FarmModel:
+        """The model that films are rendered with."""
+        return FarmModel(folder=self.settings.weights, options=self.settings.speed_options)
 
     @cached_property
-    def revision(self) -> str:
-        return folder_revision(self.settings.weights)
+    def sr(self) -> FarmModel | None:
+        """The super-resolution model, if one is set."""
+        if self.settings.sr_weights is None:
+            return None
+        options = self.settings.speed_options.for_upscaling
+        return FarmModel(folder=self.settings.sr_weights, options=options)
 
-    @cached_property
-    def made_by(self) -> str:
-        """What segments are kept under: the model, and those speed options that change latents."""
-        return speed.revision(self.revision, self.settings.speed_options)
+    def model(self, stage: Stage) -> FarmModel:
+        """The one that makes a stage's segments.
 
-    @cached_property
-    def text_revision(self) -> str:
-        """What determines how prompts are read: encoder, tokenizer, and where they are cut."""
-        parts = [
-            folder_revision(self.settings.weights / name) for name in ("text_encoder", "tokenizer")
-        ]
-        return keys.digest([*parts, self.facts.max_sequence_length])
-
-    @cached_property
-    def facts(self) -> FolderFacts:
-        return folder_facts(self.settings.weights)
+        Raises:
+            ValueError: if none is set.
+        """
+        found = self.base if stage is Stage.BASE else self.sr
+        if found is None:
+            raise ValueError("no super-resolution model is set: DREAMONTAGE_SR_WEIGHTS names none")
+        return found
 
     @property
     def holder(self) -> str:

@@ -1,4 +1,4 @@
-"""The model in this process: loaded at the first segment, kept for all that follow."""
+"""The models in this process: each loaded at its first segment, kept for all that follow."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from db.states import Stage
 from dreamontage import speed
 from dreamontage.keys import machine_kind
 from dreamontage.models.folder import folder_revision
@@ -26,14 +27,13 @@ def _dtype(device: str) -> torch.dtype:
     return dtype
 
 
-def pipeline_of(farm: Farm) -> DreaMontagePipeline:
-    """The farm's pipeline, loaded once a process. Raises as `load` does."""
-    settings = farm.settings
-    return load(settings.weights, settings.device, farm.revision, settings.speed_options)
+def pipeline_of(farm: Farm, stage: Stage = Stage.BASE) -> DreaMontagePipeline:
+    """The pipeline of a stage's model, loaded once a process. Raises as `_load` does."""
+    model = farm.model(stage)
+    return _kept[stage](model.folder, farm.settings.device, model.revision, model.options)
 
 
-@functools.lru_cache(maxsize=1)
-def load(weights: Path, device: str, revision: str, options: SpeedOptions) -> DreaMontagePipeline:
+def _load(weights: Path, device: str, revision: str, options: SpeedOptions) -> DreaMontagePipeline:
     """The pipeline on its device, without its text encoder: prompts come encoded.
 
     Raises:
@@ -51,6 +51,10 @@ def load(weights: Path, device: str, revision: str, options: SpeedOptions) -> Dr
         raise RuntimeError(f"{weights} has changed since this take was planned; run it again")
     _log.info("loaded %s on %s in %.1f s", weights.name, device, time.monotonic() - began)
     return pipe
+
+
+# One of each: a model that a folder holds no more is not kept beside the new one.
+_kept = {stage: functools.lru_cache(maxsize=1)(_load) for stage in Stage}
 
 
 def load_text(weights: Path, device: str) -> Callable[[str], Tensor]:

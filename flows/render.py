@@ -16,7 +16,7 @@ from prefect.deployments import run_deployment
 from prefect.states import Completed
 
 from db.models import Shot
-from db.states import ShotState, StoryboardState, Verdict
+from db.states import ShotState, Stage, StoryboardState, Verdict
 from flows import show, steps
 from flows.farm import open_farm
 
@@ -108,13 +108,16 @@ def render_shot(shot_id: str) -> str:
     logger = get_run_logger()
     with open_farm() as farm:
         attempt = steps.next_attempt(farm, shot_id)
-        most = steps.takes_allowed(farm)
+        most = steps.takes_allowed(farm, shot_id)
     try:
         while True:
             planned = plan_take(shot_id, attempt)
             encode_prompts(planned[0].take_id)
             for each in planned:
-                segment.with_options(task_run_name=f"segment-{each.index + 1}-of-{len(planned)}")(
+                if each.stage is Stage.UPSCALE and each.number == 0:
+                    enlarge(each.take_id)
+                name = "segment" if each.stage is Stage.BASE else "upscale"
+                segment.with_options(task_run_name=f"{name}-{each.number + 1}-of-{each.count}")(
                     each
                 )
             decode(planned[0].take_id)
@@ -164,6 +167,16 @@ def segment(planned: steps.PlannedSegment) -> State[Any]:
     logger.info("%d of %d denoise steps run here", run, planned.steps)
     name = None if run else "Cached"
     return Completed(name=name, message=f"{run} of {planned.steps} denoise steps run")
+
+
+@task(name="enlarge", retries=2, retry_delay_seconds=5)
+def enlarge(take_id: str) -> State[Any]:
+    """The rendered film enlarged, for the windows that are still to be refined; "Cached" when none
+    is wanting."""
+    with open_farm() as farm:
+        made = steps.enlarge_take(farm, take_id)
+    get_run_logger().info("%d windows enlarged", len(made))
+    return Completed(name=None if made else "Cached", message=f"{len(made)} windows enlarged")
 
 
 @task(name="decode", retries=2, retry_delay_seconds=5)

@@ -55,6 +55,8 @@ class Settings(BaseSettings):
 
     home: Path = Field(default_factory=lambda: platformdirs.user_data_path("dreamontage"))
     weights: Path = shipped.weights("nano")
+    # The super-resolution model, for storyboards with `upscale`.
+    sr_weights: Path | None = Field(default_factory=lambda: shipped.weights_or_none("nano-sr"))
     device: str = "cpu"
     # What makes the model faster or smaller, as in `{attention: flash, fp8_storage: true}`.
     speed: str = ""
@@ -80,10 +82,10 @@ class Settings(BaseSettings):
     # loaded, `process` starts a new one for every run.
     worker: Literal["warm", "process"] = "warm"
 
-    @field_validator("home", "weights")
+    @field_validator("home", "weights", "sr_weights")
     @classmethod
-    def _absolute(cls, path: Path) -> Path:
-        return path.expanduser().absolute()
+    def _absolute(cls, path: Path | None) -> Path | None:
+        return None if path is None else path.expanduser().absolute()
 
     @field_validator("speed")
     @classmethod

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from db import ids
 from db.states import AssetKind, ConditionKind
@@ -23,6 +24,7 @@ from dreamontage.intake import (
 )
 from dreamontage.plan import model_faults
 from dreamontage.storyboard import Storyboard, load
+from dreamontage.upscale.model import folder_faults
 from flows.farm import Farm
 
 
@@ -71,7 +73,9 @@ def submit(
     """
     wanted, faults = _wanted(paths, matrix)
     for one in wanted:
-        found = model_faults(one.board, farm.geometry) + inspect(one.board, one.base)[1]
+        found = model_faults(one.board, farm.base.geometry)
+        found += folder_faults(one.board, farm.settings.weights, farm.settings.sr_weights)
+        found += inspect(one.board, one.base)[1]
         faults += (fault.under(one.prefix) for fault in found)
     _raise(faults)
     with farm.scratch() as folder:
@@ -133,7 +137,7 @@ def _store(farm: Farm, taken_in: _TakenIn, due_at: datetime | None) -> NewStoryb
     board, drafts = taken_in.board, taken_in.drafts
     addresses: dict[Path, str] = {}
     made = [*taken_in.renditions, *drafts.values()]
-    for each in made:
+    for each in (*made, *(rendition.shown for rendition in taken_in.renditions)):
         for path, kind in ((each.asset, "assets"), (each.path, "renditions")):
             if path not in addresses:
                 addresses[path] = farm.store.put(kind, path, path.suffix)
@@ -165,6 +169,7 @@ def _store(farm: Farm, taken_in: _TakenIn, due_at: datetime | None) -> NewStoryb
                         asset=assets[rendition.asset],
                         rendition_address=addresses[rendition.path],
                         rendition_spec=rendition.spec,
+                        **_target(rendition, addresses),
                     )
                     for rendition in of_shot(taken_in.renditions, index)
                 ],
@@ -172,6 +177,16 @@ def _store(farm: Farm, taken_in: _TakenIn, due_at: datetime | None) -> NewStoryb
             for index, shot in enumerate(board.shots)
         ],
     )
+
+
+def _target(rendition: Rendition, addresses: Mapping[Path, str]) -> dict[str, Any]:
+    """The rendition at the size that is delivered, where that is another."""
+    if rendition.target is None:
+        return {}
+    return {
+        "target_address": addresses[rendition.target.path],
+        "target_spec": rendition.target.spec,
+    }
 
 
 def _asset(path: Path, address: str) -> NewAsset:

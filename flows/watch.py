@@ -17,7 +17,7 @@ from rich.tree import Tree
 from db.models import Storyboard
 from db.progress import SegmentProgress, ShotProgress, StoryboardProgress
 from db.repository import Repository
-from db.states import SegmentState, StoryboardState
+from db.states import SegmentState, Stage, StoryboardState
 from flows.services import client
 from flows.settings import Settings
 
@@ -78,7 +78,8 @@ def _shot(progress: ShotProgress) -> str:
 
 def _segment(progress: SegmentProgress) -> str:
     segment = progress.segment
-    text = f"segment {progress.index + 1} {_state(segment.state)} {progress.step}/{segment.steps}"
+    name = "segment" if progress.stage is Stage.BASE else "upscale"
+    text = f"{name} {progress.index + 1} {_state(segment.state)} {progress.step}/{segment.steps}"
     if segment.state is SegmentState.RUNNING and progress.lease_age is not None:
         age = f"{progress.lease_age.total_seconds():.0f} s"
         gone = ", [red]its holder is gone: free to take over[/]" if progress.lease_expired else ""

@@ -87,7 +87,7 @@ def test_a_storyboard_becomes_a_film(farm, write_board, tmp_path):
     info = media.probe(film)
     assert (info.frames, info.fps, info.width, info.height) == (33, 16, 80, 64)
     record = json.loads(farm.store.get(found[DeliverableKind.RECORD].address))
-    assert record["model"]["revision"] == farm.revision
+    assert record["model"]["revision"] == farm.base.revision
     assert record["shots"][0]["segments"][0]["key"] == planned[0].key
     assert record["shots"][0]["verdict"] == "retake"
 

@@ -11,6 +11,8 @@ sees them.
 from __future__ import annotations
 
 import functools
+import hashlib
+import json
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -47,6 +49,18 @@ def normalise(vae: Any, latents_BCLHW: Tensor) -> Tensor:
 def denormalise(vae: Any, latents_BCLHW: Tensor) -> Tensor:
     mean, scale = _statistics(vae, latents_BCLHW)
     return latents_BCLHW / scale + mean
+
+
+def revision(vae: Any) -> str:
+    """Equal for two loaded autoencoders if their latents mean the same: the same kind, statistics
+    and weights, in one precision.
+    """
+    config = [type(vae).__name__, list(vae.config.latents_mean), list(vae.config.latents_std)]
+    total = hashlib.sha256(json.dumps(config).encode())
+    for name, value in sorted(vae.state_dict().items()):
+        total.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        total.update(value.cpu().contiguous().view(-1).view(torch.uint8).numpy())
+    return total.hexdigest()
 
 
 @torch.no_grad()

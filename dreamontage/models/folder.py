@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from dreamontage.plan import read_json
 
@@ -50,14 +52,42 @@ def folder_revision(folder: Path) -> str:
     return revision
 
 
+def autoencoder_revision(folder: Path) -> str:
+    """The same for two models' folders if their latents mean the same: of the autoencoder's kind,
+    statistics and weights, whoever wrote the files, from where and with what else in them.
+
+    Raises `ValueError` when there is none.
+    """
+    config = read_json(folder / "vae" / "config.json")
+    kept = ("_class_name", "latents_mean", "latents_std")
+    total = hashlib.sha256(json.dumps([config.get(key) for key in kept]).encode())
+    files = sorted((folder / "vae").glob("*.safetensors"))
+    if not files:
+        raise ValueError(f"{folder / 'vae'} holds no .safetensors file")
+    for path in files:
+        with path.open("rb") as file:
+            # The format's own layout: a header's length, the header, and where each tensor is.
+            start = 8 + (length := int.from_bytes(file.read(8), "little"))
+            header = json.loads(file.read(length))
+            header.pop("__metadata__", None)
+            for name, tensor in sorted(header.items()):
+                first, stop = tensor["data_offsets"]
+                total.update(json.dumps([name, tensor["dtype"], tensor["shape"]]).encode())
+                file.seek(start + first)
+                total.update(file.read(stop - first))
+    return total.hexdigest()
+
+
 @dataclass(frozen=True, kw_only=True)
 class FolderFacts:
-    """How the model likes to be sampled, and whether its films may be shown."""
+    """How the model likes to be sampled, whether its films may be shown, and, if it is a
+    super-resolution model, what it has of an `Upscaler`."""
 
     default_steps: int
     default_guidance: float
     max_sequence_length: int
     smoke: bool
+    superres: Mapping[str, Any]
 
 
 def folder_facts(folder: Path) -> FolderFacts:
@@ -71,4 +101,5 @@ def folder_facts(folder: Path) -> FolderFacts:
         default_guidance=index.get("default_guidance", 5.0),
         max_sequence_length=index.get("max_sequence_length", 512),
         smoke=index.get("maturity") == "smoke",
+        superres=index.get("superres") or {},
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 # Those of the diffusers that is pinned, by name: importing it would import torch.
@@ -109,6 +109,11 @@ class SpeedOptions:
             for field in fields(self)
             if getattr(self, field.name) != field.default
         }
+
+    @property
+    def for_upscaling(self) -> SpeedOptions:
+        """These for a super-resolution model: its few steps are all made, each tile on one GPU."""
+        return replace(self, step_cache=None, context_parallel=1)
 
 
 # What was tried and failed, cannot work by its nature, or nobody has shown to work.

@@ -23,6 +23,7 @@ from torch.nn import functional as F  # noqa: N812
 
 from dreamontage.conditioning import MASK_CHANNELS
 from dreamontage.evaluation import quick
+from dreamontage.fields import SCALES
 from dreamontage.models.autoencoder import normalise
 from dreamontage.seeds import derive
 from dreamontage.timeline import TEMPORAL_STRIDE, latent_of
@@ -32,7 +33,7 @@ from dreamontage.training.card import model_card
 from dreamontage.training.feed import Batch
 from dreamontage.training.recipe import Setting
 from dreamontage.training.windows import Guides
-from dreamontage.upscale.stage import SCALES, sr_channels
+from dreamontage.upscale.upscaler import sr_channels
 
 STRENGTH = 0.7
 """The noise level at which refining starts, as `Upscaler` has it."""
@@ -233,9 +234,20 @@ class SuperresObjective:
             photos=0 if self.photos is None else len(self.photos),
             z_dim=self.frozen.vae.config.z_dim,
         )
+        # A tile is no larger than what was trained on; neighbours share a quarter of it.
+        tile = tuple(
+            max(side) // self.frozen.vae.config.scale_factor_spatial
+            for side in zip(*((each.height, each.width) for each in self.study.shapes), strict=True)
+        )
+        patch = max(self.study.size.patch[1:])
         settings = nano.PIPELINE_SETTINGS | {
             "window_latents": max(shape.latents for shape in self.study.shapes),
             "default_steps": _STEPS,
+            "superres": {
+                "tile_latents": tile,
+                "overlap_latents": min(tile) // 4 // patch * patch,
+                "strength": STRENGTH,
+            },
         }
         nano.save_folder(
             folder, self.frozen, model, maturity=self.study.maturity, settings=settings

@@ -11,12 +11,10 @@ from itertools import islice
 from typing import Any
 
 import torch
-from diffusers.models.autoencoders.autoencoder_kl_wan import patchify
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
 from dreamontage.models import autoencoder
-from dreamontage.models.codec import LinearCodec
 from dreamontage.pictures import Picture, pixels
 from dreamontage.plan import Segment
 
@@ -30,13 +28,14 @@ def enlarge(
     Through pixels, since latents of this kind of autoencoder cannot be interpolated; once for a
     film, so nothing adds up from window to window.
     """
-    encoder = StreamingEncoder(vae)
+    encoder = autoencoder.StreamingEncoder(vae)
     for video_BCTHW in autoencoder.decode(vae, latents):
         frames_BTCHW = video_BCTHW.transpose(1, 2)
         large_NCHW = F.interpolate(frames_BTCHW.flatten(0, 1), size, mode="bicubic")
         padded_NCHW = _padded(large_NCHW, grid)
         large_BCTHW = padded_NCHW.unflatten(0, frames_BTCHW.shape[:2]).transpose(1, 2)
-        yield encoder(large_BCTHW.clamp(-1, 1))
+        posterior = encoder(large_BCTHW.clamp(-1, 1))
+        yield autoencoder.normalise(vae, posterior.mode().float())
 
 
 def pad(picture: Picture, size: tuple[int, int], grid: tuple[int, int]) -> Tensor:
@@ -83,31 +82,3 @@ def cut(film: Iterable[Tensor], segments: Sequence[Segment]) -> Iterator[tuple[S
         yield segment, torch.cat(held, dim=2)
     if next(rest, None) is not None:
         raise ValueError(f"latents go on after {segments[-1].stop}, where the segments end")
-
-
-class StreamingEncoder:
-    """Encode a film as it comes: its first frame, then four frames a call.
-
-    Equal to the autoencoder's encode of the whole film; memory does not grow with length.
-    """
-
-    def __init__(self, vae: Any) -> None:
-        self.vae = vae
-        self.first = True
-        if not isinstance(vae, LinearCodec):
-            self._cache: list[Any] = [None] * vae._cached_conv_counts["encoder"]
-
-    @torch.no_grad()
-    def __call__(self, video_BCTHW: Tensor) -> Tensor:
-        """The next normalised latent, (B, Z, 1, H, W), float32."""
-        vae, first, self.first = self.vae, self.first, False
-        assert video_BCTHW.shape[2] == (1 if first else 4)
-        if isinstance(vae, LinearCodec):
-            # Its latents know nothing of each other: any frame will do for the one before.
-            before = [] if first else [video_BCTHW[:, :, :1]]
-            return autoencoder.encode(vae, torch.cat([*before, video_BCTHW], dim=2))[:, :, -1:]
-        video_BCTHW = video_BCTHW.to(vae.device, vae.dtype)
-        if vae.config.patch_size is not None:
-            video_BCTHW = patchify(video_BCTHW, patch_size=vae.config.patch_size)
-        moments = vae.quant_conv(vae.encoder(video_BCTHW, feat_cache=self._cache, feat_idx=[0]))
-        return autoencoder.normalise(vae, moments.chunk(2, dim=1)[0].float())

@@ -25,20 +25,11 @@ from __future__ import annotations
 import functools
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from fractions import Fraction
 
 import torch
 from torch import Tensor
 
-from dreamontage.conditioning import (
-    MASK_CHANNELS,
-    Clip,
-    IntermTrack,
-    Keyframe,
-    head_again,
-    with_pictures,
-)
+from dreamontage.conditioning import Clip, IntermTrack, Keyframe, head_again, with_pictures
 from dreamontage.models import autoencoder
 from dreamontage.pipeline import DreaMontagePipeline
 from dreamontage.plan import Segment
@@ -46,14 +37,9 @@ from dreamontage.sampling import DenoiseState, Sampler, denoise, entered, entry
 from dreamontage.sar import fuse, head_of, tail_of
 from dreamontage.seeds import derive
 from dreamontage.upscale.enlarge import cut, enlarge, met_again, pad
+from dreamontage.upscale.model import SrModel
 from dreamontage.upscale.tiling import TiledDenoiser, tiles
-
-SCALES = (1.5, 2.0, 2.25)
-
-
-def sr_channels(z_dim: int) -> int:
-    """Input channels of an SR DiT: noisy latents, mask, condition, enlarged film."""
-    return z_dim + MASK_CHANNELS + z_dim + z_dim
+from dreamontage.upscale.upscaler import Upscaler, misfit
 
 
 def patch_of(pipe: DreaMontagePipeline) -> tuple[int, int]:
@@ -62,68 +48,43 @@ def patch_of(pipe: DreaMontagePipeline) -> tuple[int, int]:
     return int(height), int(width)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Upscaler:
-    """How a film is enlarged.
+def grid_of(pipe: DreaMontagePipeline) -> tuple[int, int]:
+    """What the heights and widths that the model works at are multiples of, in pixels."""
+    height, width = patch_of(pipe)
+    scale = int(pipe.vae.config.scale_factor_spatial)
+    return height * scale, width * scale
+
+
+def sr_model(pipe: DreaMontagePipeline, name: str = "the model") -> SrModel:
+    """A loaded model as planning knows it."""
+    return SrModel(
+        name=name,
+        channels=pipe.transformer.config.in_channels,
+        z_dim=pipe.vae.config.z_dim,
+        patch=patch_of(pipe),
+        spatial_scale=pipe.vae.config.scale_factor_spatial,
+        geometry=pipe.geometry,
+        settings=pipe.config.superres or {},
+        autoencoder=autoencoder.revision(pipe.vae),
+    )
+
+
+def placed(
+    conditions: Iterable[Keyframe | Clip],
+    *,
+    pipe: DreaMontagePipeline,
+    size: tuple[int, int],
+    grid: tuple[int, int],
+) -> IntermTrack:
+    """Conditions as the SR model is told of them.
 
     Args:
-        scale: 1.5, 2 or 2.25.
-        tile_latents: height and width of a tile; a picture no larger is one tile.
-        overlap_latents: how far neighbouring tiles overlap at least; 0 leaves seams to be seen.
-        strength: the noise level, in (0, 1], at which refining starts; 1 keeps of the enlarged film
-            only what the channels beside the noise tell.
-        shared_rope: append the stills as tokens (Shared-RoPE); False is plain channel concat.
-
-    Raises:
-        ValueError: naming the field and its rule.
+        size: height and width of the conditions' pictures, ``Upscaler.size``.
+        grid: those that the model works at, ``Upscaler.padded``.
     """
-
-    scale: float
-    tile_latents: tuple[int, int] = (60, 104)
-    overlap_latents: int = 16
-    strength: float = 0.7
-    shared_rope: bool = True
-
-    def __post_init__(self) -> None:
-        if self.scale not in SCALES:
-            raise ValueError(f"scale = {self.scale} must be one of {', '.join(map(str, SCALES))}")
-        if not 0 <= self.overlap_latents < min(self.tile_latents):
-            raise ValueError(
-                f"overlap_latents = {self.overlap_latents} must be at least 0 and less than a "
-                f"tile's shorter side, {min(self.tile_latents)}"
-            )
-        if not 0 < self.strength <= 1:
-            raise ValueError(f"strength = {self.strength} must lie above 0 and be at most 1")
-
-    def size(self, height: int, width: int) -> tuple[int, int]:
-        """The film's height and width in pixels: what is shown, and what conditions have to have.
-
-        Raises:
-            ValueError: if that is no whole number of pixels.
-        """
-        enlarged = []
-        for field, side in (("height", height), ("width", width)):
-            exact = side * Fraction(self.scale)
-            if exact.denominator != 1:
-                raise ValueError(
-                    f"{field} = {side} times {self.scale} is {float(exact):g}, no whole number of "
-                    f"pixels: it must be a multiple of {Fraction(self.scale).denominator}"
-                )
-            enlarged.append(int(exact))
-        return enlarged[0], enlarged[1]
-
-    def padded(self, height: int, width: int, *, pipe: DreaMontagePipeline) -> tuple[int, int]:
-        """The height and width in pixels that the model works at: `size`, made up to its grid.
-
-        480 lines times 2.25 are 1080, which is no multiple of 16: the picture's last row and
-        column are repeated up to 1088, and of the frames that come of it `size` is shown.
-        """
-        scale = int(pipe.vae.config.scale_factor_spatial)
-        rows, columns = (
-            -(-side // (patch * scale)) * patch * scale
-            for side, patch in zip(self.size(height, width), patch_of(pipe), strict=True)
-        )
-        return rows, columns
+    encode = functools.partial(autoencoder.encode, pipe.vae)
+    padded = (with_pictures(each, lambda picture: pad(picture, size, grid)) for each in conditions)
+    return IntermTrack(condition.place(encode, *grid) for condition in padded)
 
 
 def upscale(
@@ -159,26 +120,14 @@ def upscale(
         ValueError: at once, for a size, tile or model that does not fit; while running, for base
             latents that are not as many as the segments cover.
     """
-    z = int(pipe.vae.config.z_dim)
-    if pipe.transformer.config.in_channels != sr_channels(z):
-        raise ValueError(
-            f"transformer.in_channels = {pipe.transformer.config.in_channels}, and an SR DiT for "
-            f"{z} latent channels has {sr_channels(z)}"
-        )
-    patch = patch_of(pipe)
-    for field, side, step in zip(("height", "width"), upscaler.tile_latents, patch, strict=True):
-        if side % step or upscaler.overlap_latents % step:
-            raise ValueError(
-                f"tile_latents' {field}, {side}, and overlap_latents = {upscaler.overlap_latents} "
-                f"must be multiples of the model's patch, {step}"
-            )
+    if problem := misfit(pipe.transformer.config.in_channels, z_dim=pipe.vae.config.z_dim):
+        raise ValueError(problem)
+    upscaler.check(patch_of(pipe))
     size = upscaler.size(height, width)
-    grid = upscaler.padded(height, width, pipe=pipe)
+    grid = upscaler.padded(height, width, multiple=grid_of(pipe))
     sampler = sampler or pipe.sampler()
     entry(pipe.scheduler, sampler.steps, upscaler.strength)
-    encode = functools.partial(autoencoder.encode, pipe.vae)
-    padded = (with_pictures(each, lambda picture: pad(picture, size, grid)) for each in conditions)
-    track = IntermTrack(condition.place(encode, *grid) for condition in padded)
+    track = placed(conditions, pipe=pipe, size=size, grid=grid)
 
     def windows() -> Iterator[tuple[Segment, Tensor]]:
         refined_BZLHW: Tensor | None = None
@@ -218,8 +167,12 @@ def refine(
     sampler: Sampler,
     negative_prompt: str = "",
     seed: int = 0,
+    state: DenoiseState | None = None,
+    prompt_embeds: Tensor | None = None,
+    negative_prompt_embeds: Tensor | None = None,
 ) -> Iterator[DenoiseState]:
-    """Denoise one window of the enlarged film. The last state holds the window's latents.
+    """Denoise one window of the enlarged film, resumably. The last state holds the window's
+    latents.
 
     Args:
         enlarged_BZLHW: the window's part of the enlarged film, at the target's size.
@@ -227,6 +180,8 @@ def refine(
         previous_BZLHW: the refined latents of the window before; None for the first.
         head_BZLHW: the refined latents of the first window, for the closing one of a loop.
         seed: the shot's; a latent's noise comes from it and from its place in the shot.
+        state: a stored state of this very window to go on from.
+        prompt_embeds: (1, S, D), in the stead of the segment's prompt.
     """
     device = pipe._execution_device
     enlarged_BZLHW = enlarged_BZLHW.to(device)
@@ -251,19 +206,21 @@ def refine(
         shared_BCNHW, shared_frames = appended_frames(
             track, segment.start, segment.stop, noise_BZLHW
         )
+    guided, dtype = sampler.guidance > 1, pipe.transformer.dtype
     prompt_BSD, negative_prompt_BSD = pipe.encode_prompt(
-        prompt=segment.prompt,
+        prompt=None if prompt_embeds is not None else segment.prompt,
         negative_prompt=negative_prompt,
-        do_classifier_free_guidance=sampler.guidance > 1,
+        do_classifier_free_guidance=guided,
+        prompt_embeds=prompt_embeds,
+        negative_prompt_embeds=negative_prompt_embeds,
         max_sequence_length=pipe.config.max_sequence_length,
         device=device,
-        dtype=pipe.transformer.dtype,
     )
     denoiser = TiledDenoiser(
         experts=[pipe.transformer],
         guidance=[sampler.guidance],
-        prompt_BSD=prompt_BSD,
-        negative_prompt_BSD=negative_prompt_BSD,
+        prompt_BSD=prompt_BSD.to(device, dtype),
+        negative_prompt_BSD=negative_prompt_BSD.to(device, dtype) if guided else None,
         condition_BCLHW=torch.cat([given_BCLHW, enlarged_BZLHW], dim=1),
         tiles=tiles(
             *(shape[3], shape[4]),
@@ -274,13 +231,14 @@ def refine(
         shared_BCNHW=shared_BCNHW,
         shared_frames=shared_frames,
     )
-    state = entered(
-        pipe.scheduler,
-        steps=sampler.steps,
-        strength=upscaler.strength,
-        film_BCLHW=enlarged_BZLHW,
-        noise_BCLHW=noise_BZLHW,
-    )
+    if state is None:
+        state = entered(
+            pipe.scheduler,
+            steps=sampler.steps,
+            strength=upscaler.strength,
+            film_BCLHW=enlarged_BZLHW,
+            noise_BCLHW=noise_BZLHW,
+        )
     yield from denoise(
         denoiser, pipe.scheduler, noise_BCLHW=noise_BZLHW, steps=sampler.steps, state=state
     )

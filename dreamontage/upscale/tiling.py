@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from dreamontage.sampling import Denoiser
+from dreamontage.upscale.upscaler import spans
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,18 +34,6 @@ class Tile:
     def of(self, picture: Tensor) -> Tensor:
         """The tile's part of any tensor that ends in H, W; a view."""
         return picture[..., self.rows, self.columns]
-
-
-def spans(length: int, size: int, overlap: int, multiple: int = 1) -> list[range]:
-    """Cover ``length`` with spans of one ``size``, evenly spread; neighbours overlap by at least
-    ``overlap``. Spans start on multiples of ``multiple``, which must divide the other three.
-    """
-    if length <= size:
-        return [range(length)]
-    steps = -(-(length - size) // (size - overlap))
-    slack = (length - size) // multiple
-    starts = [multiple * (index * slack // steps) for index in range(steps + 1)]
-    return [range(start, start + size) for start in starts]
 
 
 def ramps(covering: Sequence[range]) -> list[Tensor]:

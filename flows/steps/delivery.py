@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from db.models import Take
-from db.states import DeliverableKind, Verdict
+from db.states import DeliverableKind, Stage, Verdict
 from dreamontage import keys, speed
 from dreamontage.film import (
     ShotFilm,
@@ -17,9 +17,10 @@ from dreamontage.film import (
     slug,
     told_draft,
     told_shot,
+    told_upscale,
 )
 from flows.farm import Farm
-from flows.steps.shots import board_of, context_of, sampler_of
+from flows.steps.shots import board_of, context_of, sampler_of, smoke, upscaler_of
 from flows.steps.takes import fetch_mezzanine
 from storage.address import parse
 
@@ -62,17 +63,20 @@ def assemble(farm: Farm, storyboard_id: str) -> Assembled:
             shots,
             folder,
             name=name,
-            smoke=farm.facts.smoke,
+            smoke=smoke(farm, board),
             record={
                 "id": storyboard_id,
                 "variant": storyboard.variant,
-                "model": {
-                    "folder": farm.settings.weights.name,
-                    "revision": farm.made_by,
-                    "machine": keys.machine_kind(farm.settings.device),
-                    "speed": speed.told(farm.settings.speed_options),
-                },
+                "model": _told_model(farm, Stage.BASE),
                 "sampler": sampler_of(farm, board),
+                "upscale": None
+                if board.upscale is None
+                else told_upscale(
+                    board,
+                    upscaler_of(farm, board),
+                    model=_told_model(farm, Stage.UPSCALE),
+                    sampler=sampler_of(farm, board, Stage.UPSCALE),
+                ),
                 "shots": [_told(farm, take) for take in takes],
             },
         )
@@ -101,9 +105,19 @@ def _chosen(takes: Sequence[Take]) -> Take:
     return (passed or list(takes))[-1]
 
 
+def _told_model(farm: Farm, stage: Stage) -> dict[str, Any]:
+    model = farm.model(stage)
+    return {
+        "folder": model.folder.name,
+        "revision": model.made_by,
+        "machine": keys.machine_kind(farm.settings.device),
+        "speed": speed.told(model.options),
+    }
+
+
 def _told(farm: Farm, take: Take) -> dict[str, Any]:
     context = context_of(farm, take.shot_id)
-    shot = context.shot
+    shot, slots = context.shot, farm.repository.take_segments(take.id)
     return told_shot(
         name=shot.name,
         frames=shot.frames,
@@ -116,13 +130,17 @@ def _told(farm: Farm, take: Take) -> dict[str, Any]:
         ),
         attempt=take.attempt,
         seed=take.seed,
-        segments=[(slot.key, slot) for slot in farm.repository.take_segments(take.id)],
+        segments=[(slot.key, slot) for slot in slots if slot.stage is Stage.BASE],
+        upscaled=[(slot.key, slot) for slot in slots if slot.stage is Stage.UPSCALE],
         conditions=[
             ToldCondition(
                 placed=placed,
                 asset=row.asset,
                 rendition=parse(row.rendition_address).digest,
                 spec=row.rendition_spec,
+                target=None
+                if row.target_address is None
+                else (parse(row.target_address).digest, row.target_spec or {}),
             )
             for placed, row in zip(
                 context.placed, farm.repository.conditions(take.shot_id), strict=True

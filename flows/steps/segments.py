@@ -9,23 +9,28 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from db.leases import Lease, LostLease
-from db.states import SegmentState
+from db.states import SegmentState, Stage
 from dreamontage import speed
 from flows.farm import Farm
+from flows.steps.enlarging import enlarged_of
+from flows.steps.finished import latents_of, put_latents
 from flows.steps.prompts import embedding_of
-from flows.steps.shots import PlannedSegment, context_of, plan_of, sampler_of
+from flows.steps.shots import (
+    PlannedSegment,
+    ShotContext,
+    context_of,
+    plan_of,
+    sampler_of,
+    upscaler_of,
+)
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
+    from db.models import Take
     from dreamontage.conditioning import Clip, Keyframe
+    from dreamontage.sampling import DenoiseState
 
 Progress = Callable[[int, int], None]
 """Told after each denoise step: the step, and how many there are."""
-
-
-class LostWork(RuntimeError):  # noqa: N818 - it says what happened
-    """Something finished is gone from the store, and has been opened to be made again."""
 
 
 def render_segment(
@@ -102,17 +107,52 @@ def _beating(farm: Farm, lease: Lease) -> Iterator[None]:
 
 
 def _denoise(farm: Farm, planned: PlannedSegment, lease: Lease, progress: Progress) -> int:
-    # torch and the model come in here, not with the module: planning and assembly need neither.
-    from safetensors.torch import save
-
+    # torch and the models come in here, not with the module: planning and assembly need neither.
     from dreamontage.sampling import state_from_bytes, state_to_bytes
-    from dreamontage.take import load_condition, load_draft
-    from flows.model import pipeline_of
 
     take = farm.repository.take(planned.take_id)
     context = context_of(farm, take.shot_id)
+    # What a step cache holds is in no stored state: with one, a segment starts from its noise.
+    resumable = speed.resumable(farm.model(planned.stage).options)
+    stored = resumable and lease.checkpoint_address and farm.read(lease.checkpoint_address)
+    begun = state_from_bytes(stored) if stored else None  # a lost one costs its steps, no more
+    states_of = _base_states if planned.stage is Stage.BASE else _refined_states
+    saved = run = 0
+    superseded = lease.checkpoint_address
+    for state in states_of(farm, planned, take, context, begun):
+        run += 1
+        progress(state.step, state.total)
+        due = state.step % farm.settings.checkpoint_every == 0
+        if resumable and due and not state.done:
+            address = farm.store.put("checkpoints", state_to_bytes(state), ".safetensors")
+            farm.repository.save_checkpoint(lease, address, state.step, steps_run=run - saved)
+            saved = run
+            if superseded is not None:
+                farm.store.delete(superseded)
+            superseded = address
+    assert run, "a checkpoint is never of the last step"
+    address = put_latents(farm, "latents", state.latents_BCLHW)
+    enlarged = farm.repository.segment(planned.key).enlarged_address
+    farm.repository.finish_segment(lease, address, steps_run=run - saved)
+    for each in (superseded, enlarged):
+        if each is not None:
+            farm.store.delete(each)
+    return run
+
+
+def _base_states(
+    farm: Farm,
+    planned: PlannedSegment,
+    take: Take,
+    context: ShotContext,
+    state: DenoiseState | None,
+) -> Iterator[DenoiseState]:
+    """The model's denoise loop, from a stored state on if there is one."""
+    from dreamontage.take import load_condition, load_draft
+    from flows.model import pipeline_of
+
     plan = plan_of(farm, context, take.seed)
-    segment = plan.segments[planned.index]
+    segment = plan.segments[planned.number]
     pipe = pipeline_of(farm)
     size = context.board.size
     draft = None
@@ -139,14 +179,10 @@ def _denoise(farm: Farm, planned: PlannedSegment, lease: Lease, progress: Progre
         previous_BCLHW = latents_of(farm, slots[segment.index - 1].key)
         if segment.head:
             head_BCLHW = latents_of(farm, slots[0].key)
-    # What a step cache holds is in no stored state: with one, a segment starts from its noise.
-    resumable = speed.resumable(farm.settings.speed_options)
-    stored = resumable and lease.checkpoint_address and farm.read(lease.checkpoint_address)
-    state = state_from_bytes(stored) if stored else None  # a lost one costs its steps, no more
     sampler = sampler_of(farm, context.board)
     guided = sampler["guidance"] > 1
     negative_prompt = context.board.negative_prompt
-    states = pipe.denoise_segment(
+    return pipe.denoise_segment(
         segment,
         track=track,
         previous_BCLHW=previous_BCLHW,
@@ -160,41 +196,53 @@ def _denoise(farm: Farm, planned: PlannedSegment, lease: Lease, progress: Progre
         negative_prompt_embeds=embedding_of(farm, negative_prompt) if guided else None,
         state=state,
     )
-    saved = run = 0
-    superseded = lease.checkpoint_address
-    for state in states:
-        run += 1
-        progress(state.step, state.total)
-        due = state.step % farm.settings.checkpoint_every == 0
-        if resumable and due and not state.done:
-            address = farm.store.put("checkpoints", state_to_bytes(state), ".safetensors")
-            farm.repository.save_checkpoint(lease, address, state.step, steps_run=run - saved)
-            saved = run
-            if superseded is not None:
-                farm.store.delete(superseded)
-            superseded = address
-    assert state is not None, "a checkpoint is never of the last step"
-    latents = state.latents_BCLHW.float().cpu().contiguous()
-    address = farm.store.put("latents", save({"latents": latents}), ".safetensors")
-    farm.repository.finish_segment(lease, address, steps_run=run - saved)
-    if superseded is not None:
-        farm.store.delete(superseded)
-    return run
 
 
-def latents_of(farm: Farm, key: str) -> Tensor:
-    """A finished segment's latents, latents_BCLHW.
+def _refined_states(
+    farm: Farm,
+    planned: PlannedSegment,
+    take: Take,
+    context: ShotContext,
+    state: DenoiseState | None,
+) -> Iterator[DenoiseState]:
+    """The super-resolution model's, in one of its windows of the enlarged film."""
+    from dreamontage.take import load_condition
+    from dreamontage.upscale.stage import grid_of, placed, refine
+    from flows.model import pipeline_of
 
-    Raises:
-        LostWork: when they are not in the store, or not any more. A segment whose latents are
-            lost is open again: planning and rendering the take anew mends it.
-    """
-    from safetensors.torch import load
-
-    address = farm.repository.segment(key).latents_address
-    data = address and farm.read(address)
-    if not data:
-        if address is not None:
-            farm.repository.forget_latents(key, address)
-        raise LostWork(f"the latents of segment {key} are lost: they have to be rendered again")
-    return load(data)["latents"]
+    stage, board = Stage.UPSCALE, context.board
+    segment = plan_of(farm, context, take.seed, stage).segments[planned.number]
+    pipe, upscaler = pipeline_of(farm, stage), upscaler_of(farm, board)
+    with farm.scratch() as folder:
+        conditions = [
+            load_condition(
+                context.placed[index],
+                farm.store.fetch(context.targets[index], folder / f"{index}"),
+            )
+            for index in segment.conditions
+        ]
+    slots = farm.repository.take_segments(take.id)
+    first = planned.index - planned.number
+    sampler = sampler_of(farm, board, stage)
+    guided = sampler["guidance"] > 1
+    return refine(
+        segment,
+        pipe=pipe,
+        upscaler=upscaler,
+        enlarged_BZLHW=enlarged_of(farm, take.id, planned.key),
+        track=placed(
+            conditions,
+            pipe=pipe,
+            size=(board.target.height, board.target.width),
+            grid=upscaler.padded(board.size.height, board.size.width, multiple=grid_of(pipe)),
+        ),
+        previous_BZLHW=latents_of(farm, slots[planned.index - 1].key) if segment.tail else None,
+        head_BZLHW=latents_of(farm, slots[first].key) if segment.head else None,
+        sampler=pipe.sampler(int(sampler["steps"]), sampler["guidance"]),
+        seed=take.seed,
+        prompt_embeds=embedding_of(farm, segment.prompt, stage),
+        negative_prompt_embeds=(
+            embedding_of(farm, board.negative_prompt, stage) if guided else None
+        ),
+        state=state,
+    )

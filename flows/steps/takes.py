@@ -12,13 +12,14 @@ from db.takes import ScoreRow, StaleTake
 from dreamontage import scorer
 from dreamontage.intake import condition_label
 from flows.farm import Farm
-from flows.steps.segments import LostWork, latents_of
-from flows.steps.shots import context_of, plan_of, slots_of
+from flows.steps.finished import LostWork, latents_of
+from flows.steps.shots import context_of, plan_of, slots_of, stages_of
 from storage import NotFound, Torn
 
 
 def decode_take(farm: Farm, take_id: str) -> str:
-    """Fuse and decode a take's segments into its mezzanine; returns that one's address.
+    """Fuse and decode a take's segments, of its last stage, into its mezzanine; returns that one's
+    address.
 
     Raises:
         LostWork: when latents are not in the store any more.
@@ -31,19 +32,25 @@ def decode_take(farm: Farm, take_id: str) -> str:
     if take.mezzanine_address is not None:
         return take.mezzanine_address
     context = context_of(farm, take.shot_id)
-    keys = [slot.key for slot in farm.repository.take_segments(take_id)]
+    slots = farm.repository.take_segments(take_id)
+    keys = [slot.key for slot in slots]
     if keys != [slot.key for slot in slots_of(farm, context, take.seed)]:
         raise StaleTake(f"take {take_id} was planned for another model: plan it again")
-    segments = plan_of(farm, context, take.seed).segments
-    pipe = pipeline_of(farm)
+    last = stages_of(context.board)[-1]
+    segments = plan_of(farm, context, take.seed, last).segments
+    shown = [slot.key for slot in slots if slot.stage is last]
+    pipe = pipeline_of(farm, last)
     with farm.scratch() as folder:
         film = write_take(
             pipe.vae,
-            ((segment, latents_of(farm, key)) for segment, key in zip(segments, keys, strict=True)),
+            (
+                (segment, latents_of(farm, key))
+                for segment, key in zip(segments, shown, strict=True)
+            ),
             folder / "take.mkv",
             frames=context.shot.frames,
-            width=context.board.size.width,
-            height=context.board.size.height,
+            width=context.board.target.width,
+            height=context.board.target.height,
             fps=context.fps,
         )
         address = farm.store.put("takes", film, ".mkv")
@@ -85,7 +92,7 @@ def gate_take(farm: Farm, take_id: str, *, takes_left: int) -> Judged:
     """
     take = farm.repository.take(take_id)
     context = context_of(farm, take.shot_id)
-    plan = plan_of(farm, context, take.seed)
+    plans = [plan_of(farm, context, take.seed, stage) for stage in stages_of(context.board)]
     with farm.scratch() as folder:
         film = scorer.Film(
             path=fetch_mezzanine(farm, take, folder / "take.mkv"),
@@ -97,10 +104,11 @@ def gate_take(farm: Farm, take_id: str, *, takes_left: int) -> Judged:
                     picture=farm.store.fetch(address, folder / f"condition{placed.index}"),
                     label=condition_label(placed, context.fps),
                 )
-                for placed, address in zip(context.placed, context.renditions, strict=True)
+                for placed, address in zip(context.placed, context.targets, strict=True)
             ),
-            joins=plan.joins,
-            loop=plan.loop,
+            # Where windows of either stage meet.
+            joins=tuple(sorted({join for plan in plans for join in plan.joins})),
+            loop=context.wanted.loop,
         )
         scores = scorer.measure(film)
     judgement = scorer.judge(

@@ -1,0 +1,108 @@
+"""The keys of a take's segments, in order: each holds the one before it, and those of the
+super-resolution stage hold the base segments that they are made of.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from dreamontage import keys
+from dreamontage.draft import key_of
+from dreamontage.placement import Placed
+from dreamontage.plan import Segment, ShotPlan
+from dreamontage.storyboard import Shot, Size
+from dreamontage.upscale.upscaler import Upscaler
+
+
+@dataclass(frozen=True, kw_only=True)
+class Maker:
+    """What makes a stage's segments: the model, where it computes, and how it is sampled.
+
+    `sampler` holds what is really used, defaults filled in; `negative_prompt` is the storyboard's.
+    """
+
+    revision: str
+    machine: str
+    sampler: Mapping[str, int | float]
+    negative_prompt: str
+
+    @property
+    def asked_negative_prompt(self) -> str:
+        """Without guidance the model is never asked it."""
+        return self.negative_prompt if self.sampler["guidance"] > 1 else ""
+
+
+def base_keys(
+    plan: ShotPlan,
+    shot: Shot,
+    *,
+    by: Maker,
+    size: Size,
+    placed: Sequence[Placed],
+    digests: Sequence[str],
+    animatic: str | None,
+) -> list[str]:
+    """Those of the base model's segments.
+
+    Args:
+        digests: of the conditions' renditions at ``size``, in the order of ``placed``.
+        animatic: that of the video that the shot is drafted from, if it is.
+    """
+    found: list[str] = []
+    for segment in plan.segments:
+        key = keys.segment_key(
+            model_revision=by.revision,
+            machine=by.machine,
+            segment=segment,
+            conditions=keys.window_conditions(segment, placed, digests),
+            width=size.width,
+            height=size.height,
+            negative_prompt=by.asked_negative_prompt,
+            sampler=by.sampler,
+            previous=found[-1] if found else None,
+            head=found[0] if segment.head else None,
+            draft=key_of(segment, plan, shot, placed=placed, digests=digests, animatic=animatic),
+        )
+        found.append(key)
+    return found
+
+
+def upscale_keys(
+    plan: ShotPlan,
+    *,
+    by: Maker,
+    upscaler: Upscaler,
+    size: Size,
+    seed: int,
+    placed: Sequence[Placed],
+    digests: Sequence[str],
+    base: Sequence[tuple[Segment, str]],
+) -> list[str]:
+    """Those of the super-resolution stage's segments, on the SR model's own plan.
+
+    Args:
+        size: the target's, and that of the renditions whose ``digests`` are given.
+        seed: the take's.
+        base: the base model's segments, with their keys.
+    """
+    found: list[str] = []
+    for segment in plan.segments:
+        key = keys.upscale_key(
+            model_revision=by.revision,
+            machine=by.machine,
+            segment=segment,
+            conditions=keys.window_conditions(segment, placed, digests),
+            width=size.width,
+            height=size.height,
+            negative_prompt=by.asked_negative_prompt,
+            sampler=by.sampler,
+            upscaler=upscaler.told(),
+            seed=seed,
+            # Decoding and encoding are causal: a window depends on all that comes before its end.
+            film=[key for each, key in base if each.start < segment.stop],
+            previous=found[-1] if found else None,
+            head=found[0] if segment.head else None,
+        )
+        found.append(key)
+    return found
