@@ -14,8 +14,10 @@ from typing import Any
 import pytest
 
 from dreamontage import keys
-from dreamontage.plan import Geometry, Placed, Segment, plan_shot
-from dreamontage.storyboard import PromptSpan
+from dreamontage.chains import Maker, base_keys, upscale_keys
+from dreamontage.plan import Geometry, Placed, Segment, ShotPlan, plan_shot
+from dreamontage.storyboard import PromptSpan, Shot, Size
+from dreamontage.upscale import Upscaler
 
 FIRST = Segment(index=0, start=0, stop=9, tail=0, prompt="a man walks", conditions=(0, 1), seed=11)
 SECOND = replace(FIRST, index=1, start=7, stop=16, tail=2, conditions=(1,), seed=12)
@@ -164,6 +166,139 @@ def test_two_storyboards_that_share_their_start_share_its_keys() -> None:
         False
     ]
     assert chain(200, "1" * 64)[:3] == uk[:3]
+
+
+UPSCALER = {
+    "scale": 2.0,
+    "tile_latents": [60, 104],
+    "overlap_latents": 16,
+    "strength": 0.7,
+    "shared_rope": True,
+}
+REFINED: dict[str, Any] = {
+    "model_revision": "nano-sr-1",
+    "machine": "cpu float32",
+    "segment": SECOND,
+    "conditions": keys.window_conditions(SECOND, PLACED, DIGESTS),
+    "width": 256,
+    "height": 160,
+    "negative_prompt": "text",
+    "sampler": {"steps": 8, "guidance": 3.0},
+    "upscaler": UPSCALER,
+    "seed": 5,
+    "film": ["f" * 64, "0" * 64],
+    "previous": "p" * 64,
+    "head": None,
+}
+GOLDEN_REFINED = "ef8dd703afe419e304c81de9a652474197fe750e64c1b3201d542111d4fce929"
+
+
+def refined(**changes: Any) -> str:
+    return keys.upscale_key(**{**REFINED, **changes})
+
+
+def test_the_golden_key_of_a_refined_segment() -> None:
+    assert refined() == GOLDEN_REFINED
+
+
+def test_every_determining_input_changes_a_refined_segments_key() -> None:
+    """Its place in the shot too, unlike a base segment's: a latent's noise comes from it."""
+    first, *rest = REFINED["conditions"]
+    changes: list[dict[str, Any]] = [
+        {"model_revision": "nano-sr-2"},
+        {"machine": "cuda bfloat16"},
+        {"segment": replace(SECOND, prompt="a man runs")},
+        {"segment": replace(SECOND, stop=15)},
+        {"segment": replace(SECOND, start=8, stop=17)},
+        {"segment": replace(SECOND, start=6, tail=3)},
+        {"width": 288},
+        {"height": 180},
+        {"negative_prompt": ""},
+        {"sampler": {"steps": 7, "guidance": 3.0}},
+        {"sampler": {"steps": 8, "guidance": 2.0}},
+        *({"upscaler": UPSCALER | {name: value}} for name, value in OTHER_UPSCALER.items()),
+        {"seed": 6},
+        {"film": ["f" * 64]},
+        {"film": ["f" * 64, "1" * 64]},
+        {"film": ["0" * 64, "f" * 64]},
+        {"previous": "q" * 64},
+        {"segment": replace(SECOND, head=2), "head": "h" * 64},
+        {"segment": replace(SECOND, head=3), "head": "h" * 64},
+        {"segment": replace(SECOND, head=2), "head": "i" * 64},
+        {"conditions": [{**first, "digest": "c" * 64}, *rest]},
+        {"conditions": [{**first, "frame": 4}, *rest]},
+        {"conditions": []},
+    ]
+    found = [refined(), second(), *(refined(**each) for each in changes)]
+    assert len(set(found)) == len(found)
+    # The segment's own seed is the base model's affair.
+    assert refined(segment=replace(SECOND, seed=99)) == refined()
+
+
+OTHER_UPSCALER: dict[str, Any] = {
+    "scale": 1.5,
+    "tile_latents": [60, 60],
+    "overlap_latents": 8,
+    "strength": 0.6,
+    "shared_rope": False,
+}
+
+
+def test_a_refined_segment_holds_the_base_segments_up_to_its_end() -> None:
+    """A causal decode depends on all that comes before, and on nothing that comes after."""
+
+    def chain(upscaler: Upscaler, last: str) -> tuple[list[str], list[str]]:
+        placed = [
+            Placed(index=0, kind="keyframe", frame=0, frames=1),
+            Placed(index=1, kind="keyframe", frame=159, frames=1),
+        ]
+        digests = ["d" * 64, last]
+
+        def plan(window: int) -> ShotPlan:
+            return plan_shot(
+                frames=160,
+                fps=Fraction(16),
+                prompts=[PromptSpan(text="zoom in")],
+                conditions=placed,
+                seed=3,
+                geometry=Geometry(window_latents=window, tail_latents=2),
+            )
+
+        by = Maker(
+            revision="r", machine="cpu", sampler={"steps": 8, "guidance": 1.0}, negative_prompt=""
+        )
+        size = Size(width=128, height=80)
+        base, larger = plan(9), plan(7)
+        own = base_keys(
+            base,
+            Shot(duration=Fraction(10)),
+            by=by,
+            size=size,
+            placed=placed,
+            digests=digests,
+            animatic=None,
+        )
+        large = upscale_keys(
+            larger,
+            by=by,
+            upscaler=upscaler,
+            size=size.times(upscaler.scale),
+            seed=3,
+            placed=placed,
+            digests=["t" * 64, last[::-1]],
+            base=list(zip(base.segments, own, strict=True)),
+        )
+        return own, large
+
+    uk, de = (chain(Upscaler(scale=2.0), name * 64) for name in "12")
+    for one, other in zip(uk, de, strict=True):
+        shared = [mine == theirs for mine, theirs in zip(one, other, strict=True)]
+        assert shared == sorted(shared, reverse=True)
+        assert sum(shared) >= len(shared) - 2 > 2
+        assert not shared[-1]
+    other = chain(Upscaler(scale=1.5), "1" * 64)
+    assert other[0] == uk[0]
+    assert not set(other[1]) & set(uk[1])
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import json
 from collections.abc import Mapping
@@ -65,17 +66,25 @@ def autoencoder_revision(folder: Path) -> str:
     if not files:
         raise ValueError(f"{folder / 'vae'} holds no .safetensors file")
     for path in files:
-        with path.open("rb") as file:
-            # The format's own layout: a header's length, the header, and where each tensor is.
-            start = 8 + (length := int.from_bytes(file.read(8), "little"))
-            header = json.loads(file.read(length))
-            header.pop("__metadata__", None)
-            for name, tensor in sorted(header.items()):
-                first, stop = tensor["data_offsets"]
-                total.update(json.dumps([name, tensor["dtype"], tensor["shape"]]).encode())
-                file.seek(start + first)
-                total.update(file.read(stop - first))
+        total.update(_tensors(path, path.stat().st_size, path.stat().st_mtime_ns))
     return total.hexdigest()
+
+
+@functools.lru_cache(maxsize=8)
+def _tensors(path: Path, size: int, changed: int) -> bytes:
+    """The digest of a file's tensors, in order of their names; kept while the file is the same."""
+    total = hashlib.sha256()
+    with path.open("rb") as file:
+        # The format's own layout: a header's length, the header, and where each tensor is.
+        start = 8 + (length := int.from_bytes(file.read(8), "little"))
+        header = json.loads(file.read(length))
+        header.pop("__metadata__", None)
+        for name, tensor in sorted(header.items()):
+            first, stop = tensor["data_offsets"]
+            total.update(json.dumps([name, tensor["dtype"], tensor["shape"]]).encode())
+            file.seek(start + first)
+            total.update(file.read(stop - first))
+    return total.digest()
 
 
 @dataclass(frozen=True, kw_only=True)
