@@ -24,8 +24,10 @@ from flows.submit import submit
 
 
 @pytest.fixture
-def farm(database_url: str, tmp_path: Path, tiny_ours: Path) -> Iterator[Farm]:
-    settings = Settings(home=tmp_path / "home", weights=tiny_ours, database_url=database_url)
+def farm(database_url: str, tmp_path: Path, tiny_ours: Path, tiny_sr: Path) -> Iterator[Farm]:
+    settings = Settings(
+        home=tmp_path / "home", weights=tiny_ours, sr_weights=tiny_sr, database_url=database_url
+    )
     with open_farm(settings) as farm:
         yield farm
 
@@ -45,12 +47,17 @@ def of_the_farm(farm: Farm, board: Path) -> dict[str, Any]:
 
 
 def of_this_process(
-    weights: Path, path: Path, folder: Path, options: SpeedOptions | None = None
+    weights: Path,
+    path: Path,
+    folder: Path,
+    options: SpeedOptions | None = None,
+    sr: Path | None = None,
 ) -> dict[str, Any]:
     pipe = DreaMontagePipeline.from_pretrained(weights, dtype=torch.float32)
     if options is not None:
         fit(pipe, options, "cpu")
-    made, _ = local.render(load(path), path.parent, folder, pipe, name="film")
+    refining = None if sr is None else DreaMontagePipeline.from_pretrained(sr, dtype=torch.float32)
+    made, _ = local.render(load(path), path.parent, folder, pipe, sr=refining, name="film")
     record: dict[str, Any] = json.loads(made.record.read_text())
     return record
 
@@ -69,6 +76,17 @@ def test_a_film_made_with_speed_options_says_so_and_is_no_others(
     keys = [{each["key"] for each in record["shots"][0]["segments"]} for record in (plain, smaller)]
     assert not keys[0] & keys[1]
     assert smaller["model"]["speed"][0]["exactness"] == "approximate"
+
+
+def test_an_upscaled_films_record_is_the_same_whoever_rendered(
+    farm: Farm, write_board: Any, tiny_ours: Path, tiny_sr: Path, tmp_path: Path
+) -> None:
+    path = write_board(upscale=1.5)
+    here = of_this_process(tiny_ours, path, tmp_path / "out", sr=tiny_sr)
+    there = of_the_farm(farm, path)
+    assert here["shots"] == there["shots"]
+    assert there["upscale"]["model"].pop("folder") == "sr"
+    assert here["upscale"] == there["upscale"]
 
 
 def test_a_record_is_the_same_whoever_rendered(

@@ -35,7 +35,7 @@ from dreamontage.storyboard import Size, Storyboard, load
 from dreamontage.training import nano
 from dreamontage.upscale import Upscaler, upscale_shot
 from dreamontage.upscale.model import folder_faults
-from tests.fixtures.boards import WriteBoard
+from tests.fixtures.boards import WriteBoard, board_writer
 from tests.fixtures.tiny import tiny_vae
 from tests.test_upscale import Watched, smooth_film
 
@@ -72,19 +72,37 @@ def digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
+@dataclass(frozen=True, kw_only=True)
+class Whole:
+    """A storyboard rendered at 1.5 times its size, and what was told and asked on the way."""
+
+    path: Path
+    out: Path
+    made: local.Deliverables
+    told: Told
+    calls: list[dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def whole(models: Models, tmp_path_factory: pytest.TempPathFactory) -> Whole:
+    folder = tmp_path_factory.mktemp("whole")
+    path, told = board_writer(folder / "board")(upscale=1.5), Told()
+    with Watched(models.sr.transformer) as calls:
+        made = render(models, path, folder / "out", told)
+    return Whole(path=path, out=folder / "out", made=made, told=told, calls=calls)
+
+
 # --- the film ------------------------------------------------------------------------------------
 
 
 def test_a_film_is_delivered_at_its_target_and_its_record_says_how(
-    models: Models, write_board: WriteBoard, tmp_path: Path
+    models: Models, whole: Whole
 ) -> None:
     """1.5 times 80x64 is 120x96, off the SR model's grid of 16; and equal to a notebook's calls."""
-    path = write_board(upscale=1.5)
-    told: Told = []
-    made = render(models, path, tmp_path / "out", told)
+    path, made = whole.path, whole.made
     info = media.probe(made.film)
     assert (info.width, info.height, info.frames) == (120, 96, 33)
-    assert [step for step in told if step[0] == "walk, upscaling 2 of 3"] == [
+    assert [step for step in whole.told if step[0] == "walk, upscaling 2 of 3"] == [
         ("walk, upscaling 2 of 3", step, SR_STEPS) for step in range(3, SR_STEPS + 1)
     ]
     record = json.loads(made.record.read_text())
@@ -106,7 +124,7 @@ def test_a_film_is_delivered_at_its_target_and_its_record_says_how(
         assert each["target"]["rendition"] != each["rendition"]
     assert list(film._notes(load(path), [])) == ["upscaled: 80x64 times 1.5"]
 
-    board, kept = load(path), tmp_path / "out" / "segments"
+    board, kept = load(path), whole.out / "segments"
     plan = plan_shot(
         frames=33,
         fps=board.fps,
@@ -176,11 +194,9 @@ def test_a_loop_is_enlarged_as_one(models: Models, write_board: WriteBoard, tmp_
 
 
 def test_a_render_that_was_stopped_goes_on_where_it_was(
-    models: Models, write_board: WriteBoard, tmp_path: Path
+    models: Models, whole: Whole, tmp_path: Path
 ) -> None:
-    path = write_board(upscale=1.5)
-    whole = render(models, path, tmp_path / "whole")
-    out = tmp_path / "out"
+    path, out = whole.path, tmp_path / "out"
 
     def stop(what: str, step: int, steps: int) -> None:
         if (what, step) == ("walk, upscaling 2 of 3", SR_STEPS):
@@ -192,7 +208,7 @@ def test_a_render_that_was_stopped_goes_on_where_it_was(
         )
     told: Told = []
     again = render(models, path, out, told)
-    assert digest(again.film) == digest(whole.film)
+    assert digest(again.film) == digest(whole.made.film)
     found = {what for what, step, steps in told if steps == 1 and step == 1}
     rendered = {what for what, _, steps in told if steps in (STEPS, SR_STEPS)}
     small = {f"walk, segment {number} of 3" for number in (1, 2, 3)}
@@ -204,23 +220,22 @@ def test_a_render_that_was_stopped_goes_on_where_it_was(
     for each in record["shots"][0]["segments"]:
         (out / "segments" / f"{each['key']}.safetensors").unlink()
     told.clear()
-    assert digest(render(models, path, out, told).film) == digest(whole.film)
+    assert digest(render(models, path, out, told).film) == digest(whole.made.film)
     assert {what for what, step, _ in told if step} == {
         f"walk, upscaling {number} of 3" for number in (1, 2, 3)
     }
 
 
 def test_with_and_without_it_the_small_film_is_the_same(
-    models: Models, write_board: WriteBoard, tmp_path: Path
+    models: Models, whole: Whole, write_board: WriteBoard, tmp_path: Path
 ) -> None:
-    out = tmp_path / "out"
-    plain = json.loads(render(models, write_board("plain"), out).record.read_text())
+    shutil.copytree(whole.out / "segments", tmp_path / "out" / "segments")
+    told: Told = []
+    made = render(models, write_board(), tmp_path / "out", told)
+    assert not [what for what, _, steps in told if steps == STEPS], "nothing of it is made again"
+    plain, large = (json.loads(each.record.read_text()) for each in (made, whole.made))
     assert plain["upscale"] is None
     assert "upscaled" not in plain["shots"][0]
-    told: Told = []
-    made = render(models, write_board("large", upscale=1.5), out, told)
-    assert not [what for what, _, steps in told if steps == STEPS], "nothing of it is made again"
-    large = json.loads(made.record.read_text())
     assert large["shots"][0]["segments"] == plain["shots"][0]["segments"]
 
 
@@ -264,17 +279,14 @@ def test_a_notebook_shows_the_target_from_pictures_of_any_size(models: Models) -
 
 
 def test_the_plan_counts_what_the_model_is_asked(
-    models: Models, write_board: WriteBoard, tiny_ours: Path, tiny_sr: Path, tmp_path: Path
+    whole: Whole, tiny_ours: Path, tiny_sr: Path
 ) -> None:
     """Windows, tiles, steps and appended stills: every call of the SR model, and its tokens."""
-    path = write_board(upscale=1.5)
-    with Watched(models.sr.transformer) as calls:
-        made = render(models, path, tmp_path / "out")
-    board = load(path)
+    board, calls = load(whole.path), whole.calls
     model, sr = report.Model.from_folder(tiny_ours), report.Model.from_folder(tiny_sr)
     planned = report.plan_report(board, {}, model, 1e9, sr=tiny_sr)
     (shot,) = planned["shots"]
-    told = json.loads(made.record.read_text())["shots"][0]["upscaled"]
+    told = json.loads(whole.made.record.read_text())["shots"][0]["upscaled"]
     assert [(each["start"], each["stop"]) for each in shot["upscaled"]["segments"]] == [
         (each["start"], each["stop"]) for each in told
     ]
