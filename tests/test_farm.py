@@ -224,3 +224,35 @@ def test_a_take_that_fails_at_the_gate_is_taken_again(farm, opened, write_board,
     assert (first.verdict, second.verdict) == (Verdict.RETAKE, Verdict.REVIEW)
     assert first.seed != second.seed
     assert opened.repository.shot(shot_id).state is ShotState.REVIEW
+
+
+def test_an_upscaled_shot_shows_its_stages(farm, opened, write_board, tiny_ours, tiny_sr):
+    """Rendered by the flow itself, twice: the second time, all that there is to see is cached."""
+    models = {"DREAMONTAGE_WEIGHTS": str(tiny_ours), "DREAMONTAGE_SR_WEIGHTS": str(tiny_sr)}
+    settings = farm.settings.model_copy(update={"weights": tiny_ours, "sr_weights": tiny_sr})
+    with farm_module.open_farm(settings) as tiny:
+        (submitted,) = submit(tiny, write_board(upscale=1.5, seed=1215))
+    code = (
+        "from flows.render import render_shot\n"
+        "for name in 'first', 'again':\n"
+        f"    render_shot.with_options(flow_run_name=name)('{submitted.id}-s0')"
+    )
+    done = subprocess.run(
+        python("-c", code),
+        env=farm.settings.environment(
+            **models, DREAMONTAGE_MAX_TAKES="1", PREFECT_API_URL=farm.api_url
+        ),
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    segments = {f"{name}-{n}-of-3" for name in ("segment", "upscale") for n in (1, 2, 3)}
+    for name, state in (("first", "Completed"), ("again", "Cached")):
+        (run,) = farm.post("/flow_runs/filter", {"flow_runs": {"name": {"any_": [name]}}})
+        tasks = task_runs(farm, run["id"])
+        assert {tasks[each]["state"]["name"] for each in segments} == {state}
+        (enlarged,) = (each for each in tasks.values() if each["name"].startswith("enlarge-"))
+        assert enlarged["state"]["name"] == state
+    told = dreamontage(farm, "status", submitted.id)
+    assert "segment 3 done 6/6" in told
+    assert "upscale 3 done 8/8" in told
