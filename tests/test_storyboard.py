@@ -63,6 +63,7 @@ title: A walk
   by the sea
 fps: 23.976
 size: 128x80
+upscale: 2.25
 seed: 7
 negative_prompt: text, watermark
 sampler: {steps: 4, guidance: 3}
@@ -91,6 +92,7 @@ def test_every_field_is_read(base: Path) -> None:
     assert read.title == "A walk by the sea"
     assert read.fps == Fraction(24000, 1001)
     assert (read.size.width, read.size.height) == (128, 80)
+    assert (read.upscale, str(read.target)) == (2.25, "288x180")
     assert (read.seed, read.negative_prompt) == (7, "text, watermark")
     assert (read.sampler.steps, read.sampler.guidance) == (4, 3)
     eye, waits, last = read.shots
@@ -347,6 +349,10 @@ def test_a_fault_of_a_shot_is_named_alone(shot: Data, fault: str, base: Path) ->
         ({"size": {"width": 128}}, "size.height is missing"),
         ({"size": {"width": 48, "height": 64}}, "size.width = 48 must be at least 64"),
         ({"size": [128, 80]}, "size must be a mapping of fields, not a list"),
+        ({"upscale": 3}, "upscale = 3 must be one of 1.5, 2, 2.25"),
+        ({"upscale": "2"}, "upscale = '2' must be one of 1.5, 2, 2.25"),
+        ({"upscale": True}, "upscale = true must be one of 1.5, 2, 2.25"),
+        ({"upscale": float("nan")}, "upscale = nan must be one of 1.5, 2, 2.25"),
         ({"seed": "1"}, "seed must be a whole number, not '1'"),
         ({"sampler": {"steps": 0}}, "sampler.steps = 0 must be at least 1"),
         (
@@ -559,8 +565,8 @@ def test_aliases_that_multiply_are_cut_off(base: Path) -> None:
     lines = ["a: &a0 [x]"] + [f"b{n}: &a{n + 1} [{', '.join([f'*a{n}'] * 9)}]" for n in range(12)]
     told = read("\n".join(lines), base)
     assert (
-        "a is no field of a storyboard; there are title, fps, size, seed, negative_prompt, "
-        "sampler, shots" in told
+        "a is no field of a storyboard; there are title, fps, size, upscale, seed, "
+        "negative_prompt, sampler, shots" in told
     )
     assert read("a: &a [*a]\nshots: &s [{duration: 1, keyframes: *s}]", base)
 
@@ -585,6 +591,8 @@ def test_the_json_schema_agrees_with_the_reader(base: Path) -> None:
     ):
         assert faults(board(shot), None)
         assert not validator.is_valid(board(shot)), shot
+    assert validator.is_valid(board(upscale=2))
+    assert not validator.is_valid(board(upscale=3))
 
 
 EXAMPLES = sorted(
@@ -625,7 +633,8 @@ FIELDS = st.dictionaries(
 
 @given(
     st.dictionaries(
-        st.sampled_from(["title", "fps", "size", "seed", "sampler", "negative_prompt"]), JUNK
+        st.sampled_from(["title", "fps", "size", "upscale", "seed", "sampler", "negative_prompt"]),
+        JUNK,
     ),
     st.lists(FIELDS | JUNK, max_size=3),
 )

@@ -6,7 +6,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
+import subprocess
+import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -334,12 +337,25 @@ def run(*arguments: str | Path) -> Any:
 def test_plan_shows_the_large_films_windows(
     write_board: WriteBoard, tiny_ours: Path, tiny_sr: Path
 ) -> None:
-    path = write_board(upscale=2.25)
-    told = run("plan", path, "--weights", tiny_ours, "--sr", tiny_sr, "--tflops", "1")
-    assert told.exit_code == 0, told.output
-    assert "walk at 180x144: about" in told.output
-    assert "2–6" in told.output
-    assert "Upscaled by 2.25: the last 6 of 8 steps at guidance 1, in 12 tiles" in told.output
+    """And needs no torch for it."""
+    code = (
+        "import sys; from dreamontage.cli import app\n"
+        "try: app(sys.argv[1:])\n"
+        "except SystemExit as end: assert not end.code\n"
+        "assert 'torch' not in sys.modules"
+    )
+    board = write_board(upscale=2.25)
+    words = ("plan", board, "--weights", tiny_ours, "--sr", tiny_sr, "--tflops", "1")
+    done = subprocess.run(
+        [sys.executable, "-c", code, *map(str, words)],
+        env=os.environ | {"COLUMNS": "120"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "walk at 180x144: about" in done.stdout
+    assert "2–6" in done.stdout
+    assert "Upscaled by 2.25: the last 6 of 8 steps at guidance 1, in 12 tiles" in done.stdout
 
 
 # --- what cannot be ------------------------------------------------------------------------------

@@ -92,6 +92,7 @@ def test_overrides_change_what_they_name_and_nothing_else(base: Path) -> None:
             "shots[0].keyframes[1].image": "b.png",
             "shots[0].prompts[1].text": "c",
             "size.height": 128,
+            "upscale": 1.5,
             "sampler.steps": 3,
             "shots[1].keyframes": [{"image": "b.png", "frame": 2}],
         },
@@ -100,6 +101,7 @@ def test_overrides_change_what_they_name_and_nothing_else(base: Path) -> None:
     assert changed.shots[0].keyframes[1].image == "b.png"
     assert [span.text for span in changed.shots[0].prompts] == ["a", "c"]
     assert (changed.size.width, changed.size.height) == (128, 128)
+    assert (plain.upscale, changed.upscale, str(changed.target)) == (None, 1.5, "192x192")
     assert changed.sampler.steps == 3
     assert changed.shots[1].keyframes[0].frame == 2
     assert changed.shots[0].keyframes[0] == plain.shots[0].keyframes[0]
