@@ -32,10 +32,15 @@ def fail(error: StoryboardError) -> typer.Exit:
     return typer.Exit(1)
 
 
-def nano_folder() -> Path:
-    """The shipped model's folder: of the working directory, else of the source tree."""
-    here = Path("weights/nano")
+def shipped(folder: str) -> Path:
+    """A folder that ships: of the working directory, else of the source tree."""
+    here = Path(folder)
     return here if here.is_dir() else Path(__file__).parents[1] / here
+
+
+def nano_folder() -> Path:
+    """The shipped model's folder."""
+    return shipped("weights/nano")
 
 
 @app.command()
@@ -151,6 +156,75 @@ def render(
         typer.echo(f"{board.shot_name(index)}, gate: {judgement.verdict}{reasons}")
     for path in (made.film, made.sheet, made.record):
         typer.echo(path)
+
+
+@app.command()
+def evaluate(
+    folder: Annotated[
+        Path | None,
+        typer.Argument(help="The model's folder; weights/nano if left out.", show_default=False),
+    ] = None,
+    untuned: Annotated[
+        Path | None,
+        typer.Option(help="The model before adaptive tuning, if kept.", show_default=False),
+    ] = None,
+    adaptive: Annotated[
+        Path | None,
+        typer.Option(help="The model after adaptive tuning, if kept.", show_default=False),
+    ] = None,
+    expression: Annotated[
+        Path | None,
+        typer.Option(help="The model after SFT, before DPO, if kept.", show_default=False),
+    ] = None,
+    sr: Annotated[
+        Path | None,
+        typer.Option(help="A super-resolution model, if there is one.", show_default=False),
+    ] = None,
+    clips: Annotated[int, typer.Option(min=2, help="Films of the main tasks.")] = 16,
+    out: Annotated[
+        Path, typer.Option("-o", "--out", help="Where films, sheets and evaluation.json go.")
+    ] = Path("out/evaluation"),
+    photos: Annotated[
+        Path | None,
+        typer.Option(
+            help="Pictures to move over; examples/assets if left out.", show_default=False
+        ),
+    ] = None,
+    device: Annotated[str, typer.Option(help="Where the model runs: cpu, cuda, cuda:1.")] = "cpu",
+) -> None:
+    """Score a model on films it has not seen, beside controls; say whether it may be shipped."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    from dreamontage.evaluation import show
+    from dreamontage.evaluation.evaluate import evaluate as run
+    from dreamontage.evaluation.evaluate import plan_for
+    from dreamontage.evaluation.suite import Folders
+
+    folders = Folders(
+        ours=folder or nano_folder(),
+        untuned=untuned,
+        adaptive=adaptive,
+        expression=expression,
+        sr=sr,
+    )
+    try:
+        with _bar() as bar:
+            task = bar.add_task("loading", total=None)
+            found = run(
+                folders,
+                out,
+                plan=plan_for(
+                    folders.ours, clips=clips, photos=photos or shipped("examples/assets")
+                ),
+                device=device,
+                tell=lambda done, total, what: bar.update(
+                    task, description=what, completed=done, total=total
+                ),
+            )
+    except ValueError as error:
+        raise fail(StoryboardError([Fault(field="", message=str(error))])) from None
+    show.show(found, Console())
+    typer.echo(out / "evaluation.json")
 
 
 def _bar() -> Progress:
