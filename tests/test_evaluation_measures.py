@@ -28,7 +28,7 @@ from dreamontage.training import nano
 from dreamontage.training.captions import CAMERA_MOVES
 
 PLAN = Plan(
-    clips=6,
+    clips=4,
     material=Material(height=64, width=96),
     geometry=Geometry(window_latents=13, tail_latents=2),
     moves=("pan_left", "tilt_up", "zoom_in", "roll_left"),

@@ -48,6 +48,11 @@ class HeldOut:
     frames_THWC: Pixels
     actions: tuple[Action, ...]
 
+    @property
+    def photo(self) -> bool:
+        """Whether a photo was moved over, and not a procedural world."""
+        return _PHOTO in self.actions[0].text
+
     def prompt(self, first: int = 0, count: int | None = None) -> str:
         """Of frames [first, first + count), times counted from `first`."""
         count = len(self.frames_THWC) - first if count is None else count

@@ -85,9 +85,11 @@ class Criterion:
 
 @dataclass(kw_only=True)
 class Report:
-    """What `show` prints and `evaluation.json` holds."""
+    """What `show` prints and `evaluation.json` holds. `apart`: four keyframes, over worlds and over
+    photos."""
 
     scores: dict[Kind, dict[str, dict[str, Estimate]]] = field(default_factory=dict)
+    apart: dict[str, dict[str, dict[str, Estimate]]] = field(default_factory=dict)
     rows: list[Row] = field(default_factory=list)
     prompts: list[PromptRow] = field(default_factory=list)
     criteria: list[Criterion] = field(default_factory=list)
@@ -105,6 +107,14 @@ def report(results: Results) -> Report:
         made.scores[kind] = {
             name: _means(list(scores.values())) for name, scores in methods.items()
         }
+    for label, photo in (("worlds", False), ("photos", True)):
+        some = {task.index for task in results.tasks[Kind.FOUR] if task.truth.photo is photo}
+        if some:
+            made.apart[label] = {
+                name: _means([scores[index] for index in sorted(scores.keys() & some)])
+                for name, scores in results.scores[Kind.FOUR].items()
+                if scores.keys() & some
+            }
     _comparisons(results, made)
     made.prompts = [_prompt_row(results, name) for name in results.scores.get(Kind.PROMPT, {})]
     made.criteria = criteria(results, made.prompts)

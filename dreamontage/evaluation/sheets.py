@@ -18,7 +18,9 @@ from dreamontage.evaluation.store import Store
 from dreamontage.evaluation.suite import Suite
 from dreamontage.evaluation.tasks import Kind, Task
 
-COLUMNS = 9
+COLUMNS, WIDE = 9, 5
+"""Frames of a row, and of one of larger frames."""
+
 _PAPER, _INK, _FAINT, _RED = "#14161a", "#f4f4f2", "#9aa0a8", "#ff3b30"
 _LABEL, _LINE, _GAP, _MARGIN, _OUTLINE = 190, 22, 4, 24, 2
 _EMPTY = 40  # grey of a frame that is not given
@@ -35,6 +37,7 @@ ROWS: dict[Kind, tuple[str, ...]] = {
     Kind.LONG_KEYED: (names.TRUTH, names.OURS),
     Kind.LARGE: (names.TRUTH, names.SHARED, names.ALONE, names.BICUBIC),
 }
+GIVEN = "given"
 SHOWN: dict[Kind, int] = {Kind.FOUR: 4, Kind.PROMPT: 12, Kind.CHANGED: 12}
 """Films of each kind on a sheet, if not two."""
 
@@ -78,14 +81,13 @@ def sheet(kind: Kind, tasks: dict[Task, list[Method]], store: Store) -> Image.Im
 
 def _block(task: Task, methods: Sequence[Method], store: Store) -> Image.Image:
     columns = _columns(task)
-    rows: list[tuple[str, list[Pixels | None]]] = [
-        ("given", [task.pictures.get(frame) for frame in columns])
-    ]
     order = ROWS[task.kind]
+    rows: list[tuple[str, list[Pixels | None]]] = []
     for method in sorted(methods, key=lambda each: order.index(each.name)):
         film_THWC = store.film(method, task)
         rows.append((method.name, [film_THWC[frame] for frame in columns]))
-    rows.insert(0, rows.pop(1))  # the true film first, then what was given of it
+    if len(task.pictures) > 1:  # below the true film; a first frame alone needs no row
+        rows.insert(1, (GIVEN, [task.pictures.get(frame) for frame in columns]))
     height, width = task.size
     block = Image.new(
         "RGB",
@@ -105,23 +107,23 @@ def _block(task: Task, methods: Sequence[Method], store: Store) -> Image.Image:
             if picture_HWC is None:
                 picture_HWC = np.full((height, width, 3), _EMPTY, np.uint8)
             block.paste(Image.fromarray(picture_HWC), (left, top))
-            if columns[column] in task.pictures and name == "given":
+            if columns[column] in task.pictures and name == GIVEN:
                 box = (left, top, left + width - 1, top + height - 1)
                 pen.rectangle(box, outline=_RED, width=_OUTLINE)
     return block
 
 
 def _columns(task: Task) -> list[int]:
-    """Frames evenly spread, but for those next to a still, which give way to it."""
-    count = min(COLUMNS, task.frames)
-    step = (task.frames - 1) / max(1, count - 1)
-    even = [round(step * column) for column in range(count)]
-    places = list(task.pictures)
-    if len(places) <= count:
-        for place in places:
-            nearest = min(range(count), key=lambda column: abs(even[column] - place))
-            even[nearest] = place
-    return even
+    """Every still that is given, if there is room for them, and what fills the gaps best."""
+    count = min(WIDE if task.kind is Kind.LARGE else COLUMNS, task.frames)
+    even = [round((task.frames - 1) * n / max(1, count - 1)) for n in range(count)]
+    if len(task.pictures) > count:
+        return even
+    chosen = list(task.pictures)
+    while len(chosen) < count:
+        rest = [frame for frame in even if frame not in chosen]
+        chosen.append(max(rest, key=lambda frame: min(abs(frame - each) for each in chosen)))
+    return sorted(chosen)
 
 
 def _shortened(text: str, width: int, pen: ImageDraw.ImageDraw) -> str:

@@ -73,7 +73,14 @@ _MARKS = {
 def show(found: Report, console: Console) -> None:
     """Print every table, and the verdict last."""
     for kind, methods in found.scores.items():
-        _show_scores(kind, methods, console)
+        columns = COLUMNS
+        if kind in (Kind.LONG_FREE, Kind.LONG_KEYED):
+            columns = LONG
+        elif kind is Kind.LARGE:
+            columns = LARGE | COLUMNS
+        _show_scores(kind, methods, columns, console)
+    for label, methods in found.apart.items():
+        _show_scores(f"{Kind.FOUR}, {label} alone", methods, COLUMNS, console)
     for title in dict.fromkeys(row.table for row in found.rows):
         _show_rows(title, [row for row in found.rows if row.table == title], console)
     _show_prompts(found, console)
@@ -83,18 +90,16 @@ def show(found: Report, console: Console) -> None:
 
 
 def _show_scores(
-    kind: Kind, methods: Mapping[str, Mapping[str, Estimate]], console: Console
+    title: str,
+    methods: Mapping[str, Mapping[str, Estimate]],
+    columns: Mapping[str, str],
+    console: Console,
 ) -> None:
-    columns = COLUMNS
-    if kind in (Kind.LONG_FREE, Kind.LONG_KEYED):
-        columns = LONG
-    elif kind is Kind.LARGE:
-        columns = LARGE | COLUMNS
     shown = Table(
         "",
         "films",
         *columns.values(),
-        title=f"Scores: {kind}",
+        title=f"Scores: {title}",
         caption=f"means, the first two with {LEVEL:.0%} bootstrap intervals over films; "
         "in brackets what the true film has",
     )
@@ -180,15 +185,20 @@ def _show_verdict(found: Report, console: Console) -> None:
 
 def as_json(found: Report, facts: Mapping[str, Any]) -> dict[str, Any]:
     """Everything that `show` prints, and what it was made from."""
-    return {
-        "facts": dict(facts),
-        "scores": {
+
+    def figures(tables: Mapping[Any, Mapping[str, Mapping[str, Estimate]]]) -> dict[str, Any]:
+        return {
             kind: {
                 name: {score: asdict(estimate) for score, estimate in scores.items()}
                 for name, scores in methods.items()
             }
-            for kind, methods in found.scores.items()
-        },
+            for kind, methods in tables.items()
+        }
+
+    return {
+        "facts": dict(facts),
+        "scores": figures(found.scores),
+        "apart": figures(found.apart),
         "preferences": [asdict(row) for row in found.rows],
         "prompts": [asdict(row) for row in found.prompts],
         "left_out": found.left_out,
