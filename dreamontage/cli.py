@@ -223,7 +223,7 @@ def evaluate(
             )
     except ValueError as error:
         raise fail(StoryboardError([Fault(field="", message=str(error))])) from None
-    show.show(found, Console())
+    show.show(found, Console(width=max(Console().width, show.WIDTH)))
     typer.echo(out / "evaluation.json")
 
 

@@ -64,7 +64,7 @@ def test_a_directed_film_makes_its_move_and_starts_as_its_opposite_does(name: st
 
 
 def test_a_journey_goes_on_moving_and_every_act_is_in_its_prompt() -> None:
-    journey = MATERIAL.journey(0, frames=200)
+    journey = MATERIAL.journey(0, stops=(40, 90, 130, 200))
     assert len(journey.frames_THWC) == 200
     assert [a.stop for a in journey.actions[:-1]] == [a.start for a in journey.actions[1:]]
     assert journey.actions[-1].stop == 200

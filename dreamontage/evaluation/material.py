@@ -15,6 +15,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -35,7 +36,6 @@ DIRECTED_STRENGTH = 1.4
 
 _PHOTO = "a photo"  # as captions name it
 _SQUARE = 256
-_ACT = (32, 48)  # frames of a journey's act
 # How far a journey's camera may stray: x, y, log zoom, dolly, roll, orbit.
 _LIMITS = (1.6, 1.6, 0.7, 0.5, 0.8, 1.2)
 
@@ -93,25 +93,21 @@ class Material:
         acts = [(move, frames, DIRECTED_STRENGTH)]
         return _film(f"{move.name} {index}", _directed(scenes, acts, subject=False))
 
-    def journey(self, index: int, *, frames: int) -> HeldOut:
-        """A long film whose camera makes a new move every two or three seconds."""
+    def journey(self, index: int, *, stops: Sequence[int]) -> HeldOut:
+        """A long film whose camera makes a new move, at an even pace, up to each of these frames.
+        Two or three seconds are what training's actions last."""
         rng = random.Random(derive(0, "evaluation", "journey", index, "acts"))
         acts: list[tuple[Move, int, float]] = []
         at = [0.0] * len(_LIMITS)
-        left = frames
-        while left > 0:
-            count = rng.randint(*_ACT)
-            if left - count < _ACT[0]:
-                count = left
+        for first, stop in pairwise((0, *stops)):
             strength = rng.uniform(0.8, 1.4)
             move = rng.choice(CAMERA_MOVES[1:])
             if _strays(at, move, strength):
                 move = opposite(move)
             at = [x + strength * d for x, d in zip(at, move.delta, strict=True)]
-            acts.append((move, count, strength))
-            left -= count
+            acts.append((move, stop - first, strength))
         # Its worlds are those of a short film: what a world is does not go with its length.
-        scenes = replace(self._scenes("journey", index, 49), frames=frames)
+        scenes = replace(self._scenes("journey", index, 49), frames=stops[-1])
         return _film(f"journey {index}", _directed(scenes, acts, subject=True))
 
     def _scenes(self, use: str, index: int, frames: int) -> Scenes:
@@ -159,7 +155,7 @@ def _directed(scenes: Scenes, acts: Sequence[tuple[Move, int, float]], *, subjec
         start += count
     assert start == scenes.frames
     stops_1A = torch.tensor([[float(action.stop) for action in actions]])
-    easings = torch.full((1, len(acts)), 3 if len(acts) > 1 else 0)  # in and out; one act: linear
+    even = torch.zeros(1, len(acts), dtype=torch.long)  # of the worlds' easings the linear one
     camera_1A6 = torch.tensor([[[s * d for d in move.delta] for move, _, s in acts]])
     subjects = scenes.subjects_BNCHW.clone()
     if not subject:
@@ -169,7 +165,7 @@ def _directed(scenes: Scenes, acts: Sequence[tuple[Move, int, float]], *, subjec
         actions=[actions],
         starts_BA=torch.tensor([[float(action.start) for action in actions]]),
         stops_BA=stops_1A,
-        easings_BA=easings,
+        easings_BA=even,
         camera_BA6=camera_1A6,
         subject_BA5=torch.zeros(1, len(acts), scenes.subject_BA5.shape[2]),
         light_BA3=torch.zeros(1, len(acts), scenes.light_BA3.shape[2]),

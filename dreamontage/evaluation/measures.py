@@ -5,16 +5,21 @@ Away from the conditions: `quick`'s scores (there is what each is for), structur
 `cut_strength` (PySceneDetect's, no part of what preferences are trained on), and `camera`, the
 agreement of the camera's way with the true film's.
 
-For a long film: `seam` (the step at segments' joins over the usual step), `drift` (how far the
-colours of its end lie from its beginning's, in grey levels) and `saturation` (of the end over the
-beginning's). Near the conditions: `colour_near` and `flicker_near`, for Shared-RoPE.
+`pulse`: the steps into latents over those inside them, over the true film's. A codec decodes four
+frames at once, and pulses.
+
+For a long film: `seam`, the step at segments' joins over the usual step into a latent nearby (a
+join is one, and the codec's pulse is not the join's doing), and `seam_any`, over the usual step of
+any kind; `drift`, how far the colours of its end lie from its beginning's, in grey levels; and
+`saturation` of the end over the beginning's. Near the conditions: `colour_near` and `flicker_near`,
+for Shared-RoPE.
 
 Shapes: T frames, H W height and width, C = 3 colours.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from functools import lru_cache
 from itertools import pairwise
@@ -31,6 +36,7 @@ from dreamontage.evaluation.methods import source_revision
 from dreamontage.evaluation.tasks import Kind, Task
 from dreamontage.scorer import cuts, fidelity
 from dreamontage.scorer.film import Film, working
+from dreamontage.timeline import TEMPORAL_STRIDE
 
 REVISION = source_revision(
     __file__, *(str(each.__file__) for each in (camera, perception, quick, cuts, fidelity))
@@ -41,7 +47,10 @@ NEAR = 4
 
 _LEVELS = 255.0
 _SECOND = FPS  # frames; the camera's way is compared second by second
+_LEAST = 0.05  # grey levels; no usual step counts as less
 _AROUND = 24  # frames on either side of a join whose steps are the usual ones
+# The steps into latents that a join's is compared with: not those that fusion may have touched.
+_LIKE = (-20, -16, -12, 4, 8, 12)
 
 Scores = dict[str, float]
 
@@ -68,6 +77,8 @@ def measure(made_THWC: Pixels, task: Task, joins: Sequence[int] = ()) -> Scores:
     found["texture"] = float(perception.texture_distance(made_TCHW, true_TCHW).mean())
     found["fidelity"] = _fidelity(made_THWC, task)
     found |= _cuts(made_THWC)
+    steps_T = _steps(made_THWC)
+    found["pulse"] = _pulse(steps_T) / _pulse(_steps(true_THWC))
     made_P4 = camera.path(made_THWC)
     # Between two given frames the camera's way is the condition's own.
     free_P = free_T[:: camera.PACE][:-1] | free_T[:: camera.PACE][1:]
@@ -78,7 +89,7 @@ def measure(made_THWC: Pixels, task: Task, joins: Sequence[int] = ()) -> Scores:
     if task.kind is Kind.LARGE:
         found |= _near(made, true, task.given_T)
     if joins:
-        found |= _long(made_THWC, joins)
+        found |= _long(made_THWC, steps_T, joins)
     return {name: float(value) for name, value in found.items()}
 
 
@@ -131,16 +142,26 @@ def _near(made_BCTHW: Tensor, true_BCTHW: Tensor, given_T: NDArray[np.bool_]) ->
     }
 
 
-def _long(made_THWC: Pixels, joins: Sequence[int]) -> Scores:
-    steps_T = np.array([_step(a, b) for a, b in pairwise(made_THWC)])
-    seams = []
-    for join in joins:  # the step to frame j is steps_T[j - 1]
-        around = [
-            steps_T[frame - 1]
-            for frame in range(max(1, join - _AROUND), min(len(made_THWC), join + _AROUND + 1))
-            if frame not in joins
-        ]
-        seams.append(steps_T[join - 1] / max(float(np.mean(around)), 1e-3))
+def _steps(frames_THWC: Pixels) -> NDArray[np.float64]:
+    """How far each frame lies from the one before, in grey levels; 0 for the first."""
+    steps = [np.abs(a.astype(np.int16) - b).mean() for a, b in pairwise(frames_THWC)]
+    return np.array([0.0, *steps])
+
+
+def _pulse(steps_T: NDArray[np.float64]) -> float:
+    into_T = np.arange(len(steps_T)) % TEMPORAL_STRIDE == 1  # latents' first frames: 1, 5, 9, ...
+    inside = steps_T[2:][~into_T[2:]]
+    return float(steps_T[into_T].mean()) / max(float(inside.mean()), _LEAST)
+
+
+def _long(made_THWC: Pixels, steps_T: NDArray[np.float64], joins: Sequence[int]) -> Scores:
+    def ratio(join: int, offsets: Iterable[int]) -> float:
+        around = [join + each for each in offsets]
+        usual = [steps_T[each] for each in around if 0 < each < len(steps_T) and each not in joins]
+        return float(steps_T[join] / max(float(np.mean(usual)), _LEAST))
+
+    seams = [ratio(join, _LIKE) for join in joins]
+    anywhere = [ratio(join, (n for n in range(-_AROUND, _AROUND + 1) if n)) for join in joins]
     ends = [0, *joins, len(made_THWC)]
     colours = [made_THWC[first:stop].mean((0, 1, 2)) for first, stop in pairwise(ends)]
     vivid = [
@@ -150,11 +171,8 @@ def _long(made_THWC: Pixels, joins: Sequence[int]) -> Scores:
     start, end = np.mean(colours[:2], axis=0), np.mean(colours[-2:], axis=0)
     return {
         "seam": float(np.mean(seams)),
-        **{f"seam {number}": float(seam) for number, seam in enumerate(seams)},
+        **{f"seam {number}": seam for number, seam in enumerate(seams)},
+        "seam_any": float(np.mean(anywhere)),
         "drift": float(np.sqrt(np.mean((end - start) ** 2))),
         "saturation": float(np.mean(vivid[-2:])) / max(float(np.mean(vivid[:2])), 1.0),
     }
-
-
-def _step(a_HWC: Pixels, b_HWC: Pixels) -> float:
-    return float(np.abs(a_HWC.astype(np.int16) - b_HWC).mean())

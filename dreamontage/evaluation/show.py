@@ -14,7 +14,7 @@ from rich.table import Table
 
 from dreamontage.evaluation import names
 from dreamontage.evaluation.judge import Aspect, Preference
-from dreamontage.evaluation.report import Holds, Report, Row
+from dreamontage.evaluation.report import FEWEST, Holds, Report, Row
 from dreamontage.evaluation.statistics import LEVEL, Estimate
 from dreamontage.evaluation.tasks import Kind
 
@@ -49,6 +49,7 @@ COLUMNS = {
     "sharpness": "sharp (1)",
     "flicker": "flicker (1)",
     "blocks": "blocks (1)",
+    "pulse": "pulse (1)",
     "fidelity": "fidelity (1)",
     "psnr": "PSNR, dB",
     "ssim": "SSIM (1)",
@@ -56,6 +57,8 @@ COLUMNS = {
 }
 LONG = {
     "seam": "seam (1)",
+    "seam_any": "seam, any (1)",
+    "pulse": "pulse (1)",
     "drift": "drift, grey levels",
     "saturation": "saturation (1)",
     "flicker": "flicker (1)",
@@ -63,6 +66,9 @@ LONG = {
     "motion_amount": "amount (1)",
 }
 LARGE = {"colour_near": "colour shift, grey levels", "flicker_near": "flicker near (1)"}
+WIDTH = 160
+"""Columns that the widest table needs."""
+
 _MARKS = {
     Holds.YES: "[green]yes[/]",
     Holds.UNPROVEN: "[yellow]unproven[/]",
@@ -150,8 +156,8 @@ def _show_prompts(found: Report, console: Console) -> None:
         *("", "pictures", "right move", "by chance", "turns with the prompt", "by chance"),
         title="A first frame and one of twelve camera moves in words",
         caption="right move: films whose camera went as asked; turns: pairs of one picture and one "
-        "noise whose camera\ngoes the other way for the opposite prompt; by chance: the same for "
-        "prompts dealt out anew",
+        "noise, of which the one goes\nfarther as asked than the one that was asked for the "
+        "opposite; by chance: the same for prompts dealt out anew",
     )
     for row in found.prompts:
         shown.add_row(
@@ -170,7 +176,7 @@ def _show_verdict(found: Report, console: Console) -> None:
     shown = Table(
         *("criterion", "figure", "bound", "holds", ""),
         title=f"Shippable: {'yes' if found.shippable else 'no'}",
-        caption="yes only where the whole interval keeps to the bound",
+        caption=f"yes only where the whole interval, of {FEWEST} or more, keeps to the bound",
     )
     for each in found.criteria:
         shown.add_row(

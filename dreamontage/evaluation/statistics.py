@@ -14,7 +14,10 @@ LEVEL = 0.95
 
 @dataclass(frozen=True, kw_only=True)
 class Estimate:
-    """A value and the interval in which 95 of 100 resamplings of the clips put it."""
+    """A value and the interval in which 95 of 100 resamplings of the clips put it.
+
+    Of clips that all say the same the interval has no width, however few they are: mind `clips`.
+    """
 
     value: float
     low: float

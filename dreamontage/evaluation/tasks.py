@@ -196,9 +196,12 @@ class Plan:
         return Task(kind=kind, index=index, truth=truth, conditions=clips, seed=_seed(kind, index))
 
     def _long(self, kind: Kind, index: int, places: Sequence[int]) -> Task:
-        step = self.geometry.window_latents - self.geometry.tail_latents
-        latents = self.geometry.window_latents + (self.segments - 1) * step
-        truth = self.material.journey(index, frames=4 * (latents - 1) + 1)
+        window = self.geometry.window_latents
+        step = window - self.geometry.tail_latents
+        frames = 4 * (window + (self.segments - 1) * step - 1) + 1
+        # The camera changes its move midway between two joins: a join's step is the model's own.
+        middles = [4 * (window - 1) - 2 * step + 4 * step * n for n in range(self.segments)]
+        truth = self.material.journey(index, stops=(*middles, frames))
         return _task(kind, index, truth, places)
 
 
