@@ -200,6 +200,9 @@ def evaluate(
     from dreamontage.evaluation.evaluate import plan_for
     from dreamontage.evaluation.suite import Folders
 
+    pictures = shipped("examples/assets")
+    if photos is None and pictures.is_dir():
+        photos = pictures
     folders = Folders(
         ours=folder or nano_folder(),
         untuned=untuned,
@@ -213,9 +216,7 @@ def evaluate(
             found = run(
                 folders,
                 out,
-                plan=plan_for(
-                    folders.ours, clips=clips, photos=photos or shipped("examples/assets")
-                ),
+                plan=plan_for(folders.ours, clips=clips, photos=photos),
                 device=device,
                 tell=lambda done, total, what: bar.update(
                     task, description=what, completed=done, total=total

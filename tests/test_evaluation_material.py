@@ -10,16 +10,16 @@ import torch
 from PIL import Image
 
 from dreamontage.evaluation import camera
-from dreamontage.evaluation.material import Material, load_photos, opposite
+from dreamontage.evaluation.material import MOVES, Material, opposite
 from dreamontage.evaluation.models import joins_of
 from dreamontage.evaluation.tasks import Kind, Plan
 from dreamontage.plan import Geometry
 from dreamontage.seeds import derive
 from dreamontage.timeline import latent_of
-from dreamontage.training.captions import CAMERA_MOVES
+from dreamontage.training.photos import load_photos
 
 MATERIAL = Material(height=64, width=96)
-MOVES = {move.name: move for move in CAMERA_MOVES}
+BY_NAME = {move.name: move for move in MOVES}
 PLAN = Plan(clips=8, material=MATERIAL, geometry=Geometry(window_latents=13, tail_latents=2))
 
 
@@ -43,21 +43,17 @@ def test_no_training_step_draws_these_seeds() -> None:
 
 
 def test_every_second_film_is_a_photos(tmp_path: Path) -> None:
-    assert load_photos(tmp_path) is None
     Image.new("RGB", (40, 30), "red").save(tmp_path / "a.png")
-    photos = load_photos(tmp_path)
-    assert photos is not None
-    assert photos.shape == (1, 3, 256, 256)
-    material = Material(height=32, width=48, photos_NCHW=photos)
+    material = Material(height=32, width=48, photos_NCHW=load_photos(tmp_path))
     assert all("photo" in material.everyday(index).prompt() for index in (1, 3))
     assert all("photo" not in material.everyday(index).prompt() for index in (0, 2))
 
 
-@pytest.mark.parametrize("name", [move.name for move in CAMERA_MOVES[1:]])
+@pytest.mark.parametrize("name", list(BY_NAME))
 def test_a_directed_film_makes_its_move_and_starts_as_its_opposite_does(name: str) -> None:
-    there = MATERIAL.directed(4, MOVES[name])
-    back = MATERIAL.directed(4, opposite(MOVES[name]))
-    assert MOVES[name].words in there.prompt()
+    there = MATERIAL.directed(4, BY_NAME[name])
+    back = MATERIAL.directed(4, opposite(BY_NAME[name]))
+    assert BY_NAME[name].words in there.prompt()
     assert np.array_equal(there.frames_THWC[0], back.frames_THWC[0])
     assert camera.outcome(camera.whole(there.frames_THWC)) == camera.SIGNS[name]
     assert camera.along(camera.whole(back.frames_THWC), name) < 0

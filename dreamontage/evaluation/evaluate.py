@@ -10,13 +10,14 @@ from pathlib import Path
 import torch
 
 from dreamontage.evaluation import sheets, show
-from dreamontage.evaluation.material import Material, load_photos
+from dreamontage.evaluation.material import Material
 from dreamontage.evaluation.models import described
 from dreamontage.evaluation.report import Report, report
 from dreamontage.evaluation.store import Store
 from dreamontage.evaluation.suite import Folders, Suite, run
 from dreamontage.evaluation.tasks import Plan
 from dreamontage.plan import Geometry
+from dreamontage.training.photos import load_photos
 
 
 def plan_for(folder: Path, *, clips: int, photos: Path | None = None) -> Plan:
@@ -25,10 +26,11 @@ def plan_for(folder: Path, *, clips: int, photos: Path | None = None) -> Plan:
     Args:
         folder: of the final model, whose windows the long films are cut by.
         clips: how many films of the main tasks; the others follow.
-        photos: a folder of pictures that the worlds' cameras move over in every second film.
+        photos: a folder of pictures that the worlds' cameras move over in every second film; None
+            for worlds alone.
 
     Raises:
-        ValueError: for fewer clips than two, or a folder that holds no model.
+        ValueError: for fewer clips than two, or a folder that holds no model or no pictures.
     """
     if clips < 2:
         raise ValueError(f"--clips = {clips} must be at least 2: an interval needs more than one")

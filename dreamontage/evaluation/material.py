@@ -16,18 +16,17 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
 from torch import Tensor
 
 from dreamontage.models.autoencoder import to_uint8
 from dreamontage.seeds import derive
 from dreamontage.training.captions import CAMERA_MOVES, FPS, Action, Move, prompt_for
-from dreamontage.training.worlds import Scenes, sample
+from dreamontage.training.scenes import Scenes
+from dreamontage.training.worlds import sample
 
 Pixels = NDArray[np.uint8]
 
@@ -35,7 +34,6 @@ DIRECTED_STRENGTH = 1.4
 """Of a directed move: training's own for an action of three seconds, 0.8 to 2.2."""
 
 _PHOTO = "a photo"  # as captions name it
-_SQUARE = 256
 # How far a journey's camera may stray: x, y, log zoom, dolly, roll, orbit.
 _LIMITS = (1.6, 1.6, 0.7, 0.5, 0.8, 1.2)
 
@@ -59,21 +57,6 @@ class HeldOut:
         return prompt_for(self.actions, first=first, count=count)
 
 
-def load_photos(folder: Path) -> Tensor | None:
-    """A folder's pictures as squares, (N, 3, 256, 256) in [0, 1]; None where there is none."""
-    files = sorted(
-        path
-        for path in (folder.iterdir() if folder.is_dir() else ())
-        if path.suffix.lower() in (".jpg", ".jpeg", ".png", ".webp")
-    )
-    squares = []
-    for file in files:
-        with Image.open(file) as picture:
-            square = ImageOps.fit(picture.convert("RGB"), (_SQUARE, _SQUARE))
-        squares.append(torch.from_numpy(np.array(square)).movedim(-1, 0) / 255)
-    return torch.stack(squares) if squares else None
-
-
 @dataclass(frozen=True, kw_only=True)
 class Material:
     """Where films come from. Every second one is a photo's, if there are photos."""
@@ -89,7 +72,7 @@ class Material:
     def directed(self, index: int, move: Move, *, frames: int = 49) -> HeldOut:
         """One camera move over the whole film and no subject. The same index starts from the same
         picture, whatever the move."""
-        scenes = self._scenes("directed", index, frames)
+        scenes = self._scenes("directed", index, frames, calm=True)
         acts = [(move, frames, DIRECTED_STRENGTH)]
         return _film(f"{move.name} {index}", _directed(scenes, acts, subject=False))
 
@@ -101,17 +84,18 @@ class Material:
         at = [0.0] * len(_LIMITS)
         for first, stop in pairwise((0, *stops)):
             strength = rng.uniform(0.8, 1.4)
-            move = rng.choice(CAMERA_MOVES[1:])
+            move = rng.choice(MOVES)
             if _strays(at, move, strength):
                 move = opposite(move)
             at = [x + strength * d for x, d in zip(at, move.delta, strict=True)]
             acts.append((move, stop - first, strength))
         # Its worlds are those of a short film: what a world is does not go with its length.
-        scenes = replace(self._scenes("journey", index, 49), frames=stops[-1])
+        scenes = replace(self._scenes("journey", index, 49, calm=True), frames=stops[-1])
         return _film(f"journey {index}", _directed(scenes, acts, subject=True))
 
-    def _scenes(self, use: str, index: int, frames: int) -> Scenes:
-        """One scene; of a photo for odd indices, else of a procedural world."""
+    def _scenes(self, use: str, index: int, frames: int, *, calm: bool = False) -> Scenes:
+        """One scene; of a photo for odd indices, else of a procedural world. A calm one neither
+        passes into another world nor changes its style."""
         photos = self.photos_NCHW if index % 2 else None
         for turn in range(1000):
             scenes = sample(
@@ -122,15 +106,24 @@ class Material:
                 width=self.width,
                 photos_NCHW=photos,
             )
-            if photos is None or _PHOTO in scenes.actions[0][0].text:
+            changes = scenes.passages is not None or scenes.restyles is not None
+            if (photos is None or _PHOTO in scenes.actions[0][0].text) and not (calm and changes):
                 return scenes
         raise AssertionError("the worlds no longer show photos")
+
+
+def _turns(move: Move) -> bool:
+    return any(move.delta) and tuple(-d for d in move.delta) in {m.delta for m in CAMERA_MOVES}
+
+
+MOVES = tuple(move for move in CAMERA_MOVES if _turns(move))
+"""The camera's moves that have an opposite: twelve."""
 
 
 def opposite(move: Move) -> Move:
     """The move that goes the other way."""
     wanted = tuple(-d for d in move.delta)
-    (found,) = (each for each in CAMERA_MOVES if each.delta == wanted)
+    (found,) = (each for each in MOVES if each.delta == wanted)
     return found
 
 
@@ -157,6 +150,7 @@ def _directed(scenes: Scenes, acts: Sequence[tuple[Move, int, float]], *, subjec
     stops_1A = torch.tensor([[float(action.stop) for action in actions]])
     even = torch.zeros(1, len(acts), dtype=torch.long)  # of the worlds' easings the linear one
     camera_1A6 = torch.tensor([[[s * d for d in move.delta] for move, _, s in acts]])
+    assert scenes.passages is None
     subjects = scenes.subjects_BNCHW.clone()
     if not subject:
         subjects[:, :, 3] = 0
@@ -179,4 +173,4 @@ def _film(name: str, scenes: Scenes) -> HeldOut:
     return HeldOut(name=name, frames_THWC=frames_THWC, actions=tuple(scenes.actions[0]))
 
 
-__all__ = ["FPS", "HeldOut", "Material", "Pixels", "load_photos", "opposite"]
+__all__ = ["FPS", "HeldOut", "Material", "Pixels", "opposite"]

@@ -36,6 +36,10 @@ SCALE = 2
 """How much larger super-resolution makes a film."""
 
 
+TILE, OVERLAP = (18, 18), 6
+"""Latents: what the nano super-resolution model is trained on."""
+
+
 class Model:
     """A folder's own pipeline, as a user calls it."""
 
@@ -206,7 +210,12 @@ class Refined:
         self.small, self.sr = small, sr
         self.name = names.SHARED if shared_rope else names.ALONE
         self.revision = f"{self.name} {sr.revision} of {small.model.revision}"
-        self.upscaler = Upscaler(scale=float(SCALE), shared_rope=shared_rope)
+        self.upscaler = Upscaler(
+            scale=float(SCALE),
+            tile_latents=TILE,
+            overlap_latents=OVERLAP,
+            shared_rope=shared_rope,
+        )
 
     def film(self, task: Task) -> Pixels:
         height, width = task.size

@@ -17,11 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dreamontage.conditioning import Clip, Keyframe, pictures_of
-from dreamontage.evaluation.material import HeldOut, Material, Pixels, opposite
+from dreamontage.evaluation.material import MOVES, HeldOut, Material, Pixels, opposite
 from dreamontage.plan import Geometry
 from dreamontage.seeds import derive
 from dreamontage.timeline import latent_of
-from dreamontage.training.captions import CAMERA_MOVES
 
 FRAMES = 49
 """13 latents: one window of the nano model."""
@@ -107,7 +106,7 @@ class Plan:
     geometry: Geometry
     frames: int = FRAMES
     segments: int = SEGMENTS
-    moves: Sequence[str] = field(default_factory=lambda: [m.name for m in CAMERA_MOVES[1:]])
+    moves: Sequence[str] = field(default_factory=lambda: [move.name for move in MOVES])
 
     @property
     def turns(self) -> int:
@@ -143,7 +142,7 @@ class Plan:
         """A first frame and one camera move in words; and the same with the opposite move."""
         kinds = (Kind.PROMPT, Kind.CHANGED)
         asked: tuple[list[Task], list[Task]] = ([], [])
-        moves = {move.name: move for move in CAMERA_MOVES}
+        moves = {move.name: move for move in MOVES}
         for turn in range(self.turns):
             for number, name in enumerate(self.moves):
                 index = turn * len(self.moves) + number
