@@ -15,7 +15,7 @@ from rich.table import Table
 from dreamontage.evaluation import names
 from dreamontage.evaluation.judge import Aspect, Preference
 from dreamontage.evaluation.report import FEWEST, Holds, Report, Row
-from dreamontage.evaluation.statistics import LEVEL, Estimate
+from dreamontage.evaluation.statistics import LEVEL, NOTHING, Estimate
 from dreamontage.evaluation.tasks import Kind
 
 # What the paper's people said of its own full-size model, against others or other stages: not the
@@ -111,9 +111,8 @@ def _show_scores(
     )
     for name, scores in methods.items():
         cells = [
-            _figure(scores[column], interval=number < 2)
+            _figure(scores.get(column, NOTHING), interval=number < 2)
             for number, column in enumerate(columns)
-            if column in scores
         ]
         style = "bold" if name == names.OURS else None
         shown.add_row(name, str(next(iter(scores.values())).clips), *cells, style=style)
