@@ -25,7 +25,7 @@ from dreamontage.models.autoencoder import denormalise
 from dreamontage.models.text import embed
 from dreamontage.seeds import derive
 from dreamontage.timeline import TEMPORAL_STRIDE
-from dreamontage.training import checkpoint, flow, nano, sheets, windows, worlds
+from dreamontage.training import checkpoint, flow, nano, windows, worlds
 from dreamontage.training.card import model_card
 from dreamontage.training.feed import Batch
 from dreamontage.training.recipe import Setting
@@ -264,16 +264,16 @@ class WindowsObjective:
             given_BT,
         )
 
-    def sheet(self, model: Any, path: Path) -> None:
+    def films(self, model: Any) -> Sequence[Sequence[Tensor]]:
         """Each window as it was, its conditions as given, and as the model makes it."""
-        groups = []
+        groups: list[Sequence[Tensor]] = []
         for h in self.held_out:
             made, true, _ = self._films(model, h, _SHEET_ROWS)
             given_BZLHW = h.batch.condition_BCLHW[:_SHEET_ROWS, MASK_CHANNELS:]
             groups += list(
                 zip(true, decode(self.frozen.vae, given_BZLHW, middle=h.middle), made, strict=True)
             )
-        sheets.draw(path, groups)
+        return groups
 
     def export(self, state: Mapping[str, Tensor], folder: Path, facts: Mapping[str, Any]) -> None:
         model = nano.copy_of(self.model, state)

@@ -171,11 +171,11 @@ def word_action(
     return words
 
 
-def _seconds(frames: int, fps: int) -> str:
+def _seconds(frames: int, fps: float) -> str:
     return f"{frames / fps:.2f}".rstrip("0").rstrip(".")
 
 
-def prompt_for(actions: Sequence[Action], *, first: int, count: int, fps: int = FPS) -> str:
+def prompt_for(actions: Sequence[Action], *, first: int, count: int, fps: float = FPS) -> str:
     """The prompt of frames [first, first+count): spans that overlap, in the window's own seconds.
 
     One action over the whole window reads as plain text, as `plan.plan_shot` words a segment's.

@@ -4,6 +4,7 @@ does not wait for the thousands of small launches that a draw takes.
 
 from __future__ import annotations
 
+import atexit
 import math
 import queue
 import threading
@@ -92,6 +93,13 @@ class _Ahead:
         self.stopped = threading.Event()
         self.thread = threading.Thread(target=self._run, name="draws", daemon=True)
         self.thread.start()
+        # A process that ends with a thread inside torch would abort.
+        atexit.register(self.close)
+
+    def close(self) -> None:
+        self.stopped.set()
+        self.thread.join()
+        atexit.unregister(self.close)
 
     def _run(self) -> None:
         index = self.start
@@ -126,5 +134,4 @@ class _Ahead:
                             value.record_stream(here)
                 yield block
         finally:
-            self.stopped.set()
-            self.thread.join()
+            self.close()

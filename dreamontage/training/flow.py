@@ -15,18 +15,28 @@ from torch import Tensor
 TIMESTEPS = 1000  # the model is told t * 1000, as diffusers' schedulers tell it
 
 
-def draw_times(batch: int, *, shift: float, uniform: float, generator: torch.Generator) -> Tensor:
+def draw_times(
+    batch: int,
+    *,
+    shift: float,
+    uniform: float,
+    generator: torch.Generator,
+    between: tuple[float, float] = (0.0, 1.0),
+) -> Tensor:
     """Times (B,) in (0, 1): logit-normal, shifted as the scheduler's `flow_shift` shifts sampling.
 
     A fraction `uniform` is drawn evenly instead: the shifted logit-normal hardly ever visits the
-    low noise levels at which the sampler makes its last steps.
+    low noise levels at which the sampler makes its last steps. `between`: the part of the times
+    that one expert of several has, to which all are scaled.
     """
     normal = torch.randn(batch, generator=generator, device=generator.device)
     even = torch.rand(batch, generator=generator, device=generator.device)
     choice = torch.rand(batch, generator=generator, device=generator.device)
     bell = torch.sigmoid(normal)
     bell = shift * bell / (1 + (shift - 1) * bell)
-    return torch.where(choice < uniform, even, bell).clamp(1e-3, 1 - 1e-3)
+    low, high = between
+    times = torch.where(choice < uniform, even, bell).clamp(1e-3, 1 - 1e-3)
+    return low + (high - low) * times
 
 
 def velocity_errors(

@@ -10,7 +10,7 @@ Shapes: B pairs, P pairs in store, Z latent channels, L latent frames, H W heigh
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -205,8 +205,8 @@ class PreferenceObjective:
         rest = {name: v for name, v in self.windows.scores(model).items() if name != "loss"}
         return found | rest
 
-    def sheet(self, model: Any, path: Path) -> None:
-        self.windows.sheet(model, path)
+    def films(self, model: Any) -> Sequence[Sequence[Tensor]]:
+        return self.windows.films(model)
 
     def export(self, state: Mapping[str, Tensor], folder: Path, facts: Mapping[str, Any]) -> None:
         self.windows.export(state, folder, facts)

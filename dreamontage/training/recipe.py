@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -68,8 +68,9 @@ class Objective(Protocol):
         """Figures on held-out data; the first, `loss`, is the one to watch."""
         ...
 
-    def sheet(self, model: Any, path: Path) -> None:
-        """Draw what the model makes of held-out data, as a PNG."""
+    def films(self, model: Any) -> Sequence[Sequence[Tensor]]:
+        """What the model makes of held-out data: groups of films video_CTHW that belong together,
+        the true one, what was given, and what was made of it."""
         ...
 
     def export(self, state: Mapping[str, Tensor], folder: Path, facts: Mapping[str, Any]) -> None:

@@ -40,14 +40,14 @@ def train(
     if name in CHAINS:
         if minutes == math.inf:
             raise ValueError(f"minutes: {name} is a chain, and shares them among its recipes")
-        return _chain(CHAINS[name](), out, minutes=minutes, init=init, photos=photos, data=data)
+        return _chain(CHAINS[name], out, minutes=minutes, init=init, photos=photos, data=data)
     if name not in RECIPES:
         raise ValueError(f"recipe = {name!r} must be one of {', '.join(NAMES)}")
     if minutes == steps == math.inf:
         raise ValueError(f"minutes or steps: {name} would never end")
     out.mkdir(parents=True, exist_ok=True)
     Trainer(
-        RECIPES[name](),
+        RECIPES[name],
         out,
         init=init,
         photos=photos,

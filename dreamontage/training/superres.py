@@ -26,7 +26,7 @@ from dreamontage.evaluation import quick
 from dreamontage.models.autoencoder import normalise
 from dreamontage.seeds import derive
 from dreamontage.timeline import TEMPORAL_STRIDE, latent_of
-from dreamontage.training import flow, nano, sheets, windows, worlds
+from dreamontage.training import flow, nano, windows, worlds
 from dreamontage.training.adaptive import Shape, Study, WindowSource, decode, make_frozen
 from dreamontage.training.card import model_card
 from dreamontage.training.feed import Batch
@@ -216,13 +216,13 @@ class SuperresObjective:
         return made, enlarged_, true
 
     @torch.no_grad()
-    def sheet(self, model: Any, path: Path) -> None:
+    def films(self, model: Any) -> Sequence[Sequence[Tensor]]:
         """Each window as it was, enlarged, and refined."""
         groups: list[Sequence[Tensor]] = []
         for batch in self.held_out:
             made, enlarged_, true = self._films(model, batch)
             groups += list(zip(true[:3], enlarged_[:3], made[:3], strict=True))
-        sheets.draw(path, groups)
+        return groups
 
     def export(self, state: Mapping[str, Tensor], folder: Path, facts: Mapping[str, Any]) -> None:
         model = nano.copy_of(self.model, state)

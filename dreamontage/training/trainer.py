@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 import sys
 import time
 from collections.abc import Iterator
@@ -27,12 +28,14 @@ from torch.distributed.checkpoint.state_dict import (
     set_model_state_dict,
     set_optimizer_state_dict,
 )
+from torch.distributed.fsdp import MixedPrecisionPolicy
 
-from dreamontage.training import checkpoint
+from dreamontage.training import checkpoint, sheets
 from dreamontage.training.feed import Draws, batches
 from dreamontage.training.muon import Muon
 from dreamontage.training.recipe import Recipe, Setting
 
+_EXPORTS = 2  # how many are kept
 _WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True, ignore_frozen_params=True)
 _LOAD = StateDictOptions(full_state_dict=True, strict=False, ignore_frozen_params=True)
 
@@ -49,6 +52,12 @@ def _accelerator(recipe: Recipe) -> Accelerator:
     if recipe.fsdp:
         plugin = FullyShardedDataParallelPlugin(
             fsdp_version=2,
+            # Inputs stay as they are: timesteps and rotary positions must not be rounded.
+            mixed_precision_policy=MixedPrecisionPolicy(
+                param_dtype=torch.bfloat16 if recipe.bfloat16 else None,
+                reduce_dtype=torch.float32,
+                cast_forward_inputs=False,
+            ),
             auto_wrap_policy="transformer_based_wrap",
             transformer_cls_names_to_wrap=["WanTransformerBlock"],
             reshard_after_forward=True,
@@ -134,6 +143,7 @@ class Trainer:
         self.ema = EMAModel(self._trained(), decay=recipe.ema, foreach=True) if recipe.ema else None
         self.step, self.examples, self.seconds = 0, 0, 0.0
         self._began: float | None = None
+        self._measured: tuple[int, dict[str, float]] | None = None
         found = checkpoint.load_latest(out / "checkpoints")
         if found is not None:
             self._restore(*found)
@@ -163,7 +173,8 @@ class Trainer:
             )
         set_model_state_dict(self.model, dict(tensors["model"]), options=_LOAD)
         optimisers = [each.optimizer for each in self.optimisers]
-        groups = get_optimizer_state_dict(self.model, optimisers, options=_WHOLE)["param_groups"]
+        # What is stored are moments; rates and the like are the recipe's own.
+        groups = get_optimizer_state_dict(self.model, optimisers)["param_groups"]
         state: Any = {"state": checkpoint.nested(tensors["optimiser"]), "param_groups": groups}
         set_optimizer_state_dict(
             self.model,
@@ -206,9 +217,12 @@ class Trainer:
 
     @torch.no_grad()
     def _scores(self) -> dict[str, float]:
-        self.model.eval()
-        with self._averaged():
-            return self.objective.scores(self.model)
+        """The averaged model's scores; measured once a step."""
+        if self._measured is None or self._measured[0] != self.step:
+            self.model.eval()
+            with self._averaged():
+                self._measured = self.step, self.objective.scores(self.model)
+        return self._measured[1]
 
     def progress(self) -> float:
         """The part of the run that is over: of its steps, or of its minutes since its start."""
@@ -251,7 +265,7 @@ class Trainer:
         scores = self._scores()
         optimisers = [each.optimizer for each in self.optimisers]
         state: Any = get_optimizer_state_dict(self.model, optimisers, options=_WHOLE)
-        tensors = {"model": self._state(), "optimiser": checkpoint.flat(state["state"])}
+        tensors = {"model": self._state(), "optimiser": checkpoint.flat(state.get("state", {}))}
         if self.ema is not None:
             with self._averaged():
                 tensors["ema"] = self._state()
@@ -299,6 +313,8 @@ class Trainer:
                 link.unlink(missing_ok=True)
                 link.symlink_to(folder.name)
                 link.replace(folder.with_name("latest"))
+                for old in sorted(folder.parent.glob("step-*"))[:-_EXPORTS]:
+                    shutil.rmtree(old)
         self.accelerator.wait_for_everyone()
         return folder
 
@@ -307,7 +323,9 @@ class Trainer:
         path = self.out / "sheets" / f"step-{self.step:09d}.png"
         self.model.eval()
         with self._averaged():
-            self.objective.sheet(self.model, path)
+            groups = self.objective.films(self.model)
+        if self.accelerator.is_main_process:
+            sheets.draw(path, groups)
         return path
 
     def run(self) -> None:
