@@ -40,7 +40,14 @@ from flows.services import (
 )
 from flows.settings import REPOSITORY, Settings
 
-DEPLOYMENTS = ("render-storyboard", "render-shot", "nightly")
+DEPLOYMENTS = (
+    "render-storyboard",
+    "render-shot",
+    "nightly",
+    "curate-folder",
+    "measure-videos",
+    "encode-videos",
+)
 PREFECT_YAML = REPOSITORY / "prefect.yaml"
 
 _START_SECONDS = 240.0  # for one step; on an idle machine each takes a twentieth of it
