@@ -39,6 +39,7 @@ def test_a_folder_through_the_farm(farm: Farm, tmp_path: Path) -> None:
 
     killed = await_that(measuring, "a run that measures")
     os.kill(int(killed["infrastructure_pid"]), signal.SIGKILL)
+    assert farm.wait(killed["id"])["state"]["type"] == "CRASHED"
     ended = farm.wait(run)
     assert ended["state"]["type"] == "COMPLETED", ended["state"]
 
