@@ -1,4 +1,4 @@
-"""Print the tables: ``python -m bench [memory|speed|states|options ...]``, all by default."""
+"""Print the tables: ``python -m bench [memory|speed|states|options|scorer ...]``, or all."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ import transformers
 from rich.console import Console
 from rich.table import Table
 
-from bench import memory, models, options, speed, states
+from bench import memory, models, options, scorer, speed, states
 from bench.clock import DEVICE, machine
 from dreamontage import DreaMontagePipeline
 
 WEIGHTS = Path(__file__).parents[1] / "weights" / "nano"
-TABLES = ("memory", "speed", "states", "options")
+TABLES = ("memory", "speed", "states", "options", "scorer")
 
 
 def show_memory(console: Console) -> None:
@@ -111,12 +111,44 @@ def show_options(console: Console, folder: Path, *, compile: bool) -> None:
     console.print(shown)
 
 
+def show_scorer(console: Console, clips: int) -> None:
+    names = {
+        "seeds": "held-out seeds",
+        "surface": f"held-out surface, {scorer.HELD_OUT_SURFACE}",
+        "photos": "photos as worlds, none of them trained on",
+    }
+    for each, title in names.items():
+        shown = Table(
+            *("measure", "AUC, cut or none (95 %)", "right, cut or none", "right, five levels"),
+            "Spearman with severity",
+            title=f"Cut severity on {title}",
+            caption="right: with the thresholds that are best on these clips",
+        )
+        for row in scorer.rows(scorer.held_out(each, clips), scorer.networks()):
+            low, high = row.interval
+            shown.add_row(
+                row.name,
+                f"{row.auc:.3f} ({low:.3f} to {high:.3f})",
+                f"{row.found:.1%}",
+                f"{row.levels:.1%}",
+                f"{row.spearman:.2f}",
+            )
+        console.print(shown)
+    shown = Table(
+        "fault", "clips", "AUC", "levels off", title="The discriminator, by kind of fault"
+    )
+    for kind, (count, area, off) in scorer.kinds(clips).items():
+        shown.add_row(kind.value, str(count), f"{area:.3f}", f"{off:.2f}")
+    console.print(shown)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("tables", nargs="*", choices=("all", *TABLES), default="all")
     parser.add_argument(
         "--compile", action="store_true", help="torch.compile on a CPU too: takes minutes"
     )
+    parser.add_argument("--clips", type=int, default=480, help="of each set that scorers rate")
     asked = parser.parse_args()
     tables = TABLES if "all" in asked.tables else asked.tables
     for each in (diffusers.utils.logging, transformers.utils.logging):
@@ -135,6 +167,8 @@ def main() -> None:
             show_states(console, weights)
         if "options" in tables:
             show_options(console, weights, compile=asked.compile)
+    if "scorer" in tables:
+        show_scorer(console, asked.clips)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from pathlib import Path
 from typing import Annotated
@@ -269,6 +270,55 @@ def _bar() -> Progress:
         console=Console(stderr=True),
         transient=True,
     )
+
+
+@app.command()
+def train(
+    recipe: Annotated[str, typer.Argument(help="A recipe or a chain; see --list.")] = "",
+    out: Annotated[
+        Path, typer.Option("-o", "--out", help="The run's folder; one that holds a run goes on.")
+    ] = Path("run"),
+    minutes: Annotated[float, typer.Option(help="Stop after so many.")] = math.inf,
+    steps: Annotated[float, typer.Option(help="Stop at this step of the run.")] = math.inf,
+    init: Annotated[
+        Path | None, typer.Option(help="A model folder to start from.", show_default=False)
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="What `curate` made.", show_default=False)
+    ] = None,
+    photos: Annotated[
+        Path | None, typer.Option(help="Pictures for worlds to show.", show_default=False)
+    ] = None,
+    crops: Annotated[int, typer.Option(help="Squares of each picture.")] = 1,
+    threads: Annotated[int, typer.Option(help="CPU threads.")] = 1,
+    list_: Annotated[bool, typer.Option("--list", help="Name the recipes and chains.")] = False,
+) -> None:
+    """Train weights by a recipe, or go on with a run; losses, scores and sheets on the way."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    import torch  # seconds to import, and few commands need it
+
+    from dreamontage.training import runs
+    from dreamontage.training.photos import load_photos
+
+    if list_:
+        for name in runs.NAMES:
+            typer.echo(name)
+        return
+    torch.set_num_threads(threads)
+    try:
+        made = runs.train(
+            recipe,
+            out,
+            minutes=minutes,
+            steps=steps,
+            init=init,
+            photos=None if photos is None else load_photos(photos, crops=crops),
+            data=data,
+        )
+    except ValueError as error:
+        raise fail(StoryboardError([Fault(field="", message=str(error))])) from None
+    typer.echo(made)
 
 
 @app.command()

@@ -68,14 +68,14 @@ def store(folder: Path, vae: Any, *, stills_every: int = 4) -> tuple[Dataset, to
 STARTS = [
     Guides(),
     Guides(stills=(0, 8, 16)),
-    Guides(stills=(16,), clip=(0, 5)),
-    Guides(stills=(2,), clip=(4, 9)),
-    Guides(clip=(12, 1)),
+    Guides(stills=(16,), clips=((0, 5),)),
+    Guides(stills=(2,), clips=((4, 9),)),
+    Guides(clips=((12, 1),)),
 ]
 MIDDLES = [
     Guides(tail=2),
     Guides(tail=1, stills=(8, 12, 20)),
-    Guides(tail=1, clip=(8, 9), stills=(20,)),
+    Guides(tail=1, clips=((8, 9),), stills=(20,)),
     Guides(tail=3, stills=(18,)),
 ]
 
@@ -118,7 +118,7 @@ def test_stored_latents_give_the_windows_that_pixels_give(
 def test_a_codec_without_memory_gives_them_anywhere(middle: bool, tmp_path: Path) -> None:
     vae = certain(linear())
     data, pixels_BCTHW = store(tmp_path, vae)
-    guide = Guides(tail=1, stills=(12,)) if middle else Guides(stills=(0, 12), clip=(4, 5))
+    guide = Guides(tail=1, stills=(12,)) if middle else Guides(stills=(0, 12), clips=((4, 5),))
     place = Place(clip=0, start=3, latents=LATENTS, middle=middle)
     count = 1 + 4 * (LATENTS if middle else LATENTS - 1)
     from_pixels = windows.build(
@@ -156,7 +156,7 @@ def test_a_memory_keeps_start_windows_at_the_clips_start(tmp_path: Path) -> None
 def test_a_clips_frames_after_its_first_are_drawn_afresh(tmp_path: Path) -> None:
     data, _ = store(tmp_path, linear())
     place = Place(clip=0, start=0, latents=LATENTS, middle=False)
-    guide = Guides(clip=(4, 9), stills=(0,))
+    guide = Guides(clips=((4, 9),), stills=(0,))
     one, two = (
         stored.build(
             data, [place], [guide], ["a"], generator=torch.Generator().manual_seed(seed)
@@ -173,13 +173,12 @@ def test_a_clips_frames_after_its_first_are_drawn_afresh(tmp_path: Path) -> None
 def test_guides_that_need_pixels_move_within_their_latent(tmp_path: Path) -> None:
     data, _ = store(tmp_path, linear())
     place = Place(clip=0, start=3, latents=LATENTS, middle=False)
-    moved = stored.storable(Guides(stills=(0, 6, 7, 13), clip=(8, 4)), data.clips[0], place)
+    moved = stored.storable(Guides(stills=(0, 6, 7, 13), clips=((8, 4),)), data.clips[0], place)
     # 6 is the clip's frame 18, where an action begins.
-    assert moved == Guides(stills=(0, 6, 8, 16), clip=(8, 1))
-    assert stored.storable(replace(moved, tail=2, clip=(8, 12)), data.clips[0], place).clip == (
-        8,
-        9,
-    )
+    assert moved == Guides(stills=(0, 6, 8, 16), clips=((8, 1),))
+    assert stored.storable(
+        replace(moved, tail=2, clips=((8, 12),)), data.clips[0], place
+    ).clips == ((8, 9),)
 
 
 def test_windows_are_drawn_with_their_prompts_and_by_their_seed(tmp_path: Path) -> None:

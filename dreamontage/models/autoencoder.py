@@ -10,6 +10,7 @@ sees them.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -24,14 +25,18 @@ from dreamontage.models.codec import LinearCodec
 
 
 def _statistics(vae: Any, like: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and 1/std of the latents, (1, C, 1, 1, 1). Kept as diffusers' pipelines compute it, so
-    bits agree.
-    """
-    mean = torch.tensor(vae.config.latents_mean).view(1, -1, 1, 1, 1).to(like.device, like.dtype)
-    scale = 1.0 / torch.tensor(vae.config.latents_std).view(1, -1, 1, 1, 1).to(
-        like.device, like.dtype
-    )
-    return mean, scale
+    """Mean and 1/std of the latents, (1, C, 1, 1, 1)."""
+    mean, std = tuple(vae.config.latents_mean), tuple(vae.config.latents_std)
+    return _statistics_on(mean, std, like.device, like.dtype)
+
+
+@functools.lru_cache(maxsize=8)
+def _statistics_on(
+    mean: tuple[float, ...], std: tuple[float, ...], device: torch.device, dtype: torch.dtype
+) -> tuple[Tensor, Tensor]:
+    """Computed as diffusers' pipelines do it, so that bits agree; kept, so that nobody waits."""
+    mean_1C111, std_1C111 = (torch.tensor(each).view(1, -1, 1, 1, 1) for each in (mean, std))
+    return mean_1C111.to(device, dtype), 1.0 / std_1C111.to(device, dtype)
 
 
 def normalise(vae: Any, latents_BCLHW: Tensor) -> Tensor:

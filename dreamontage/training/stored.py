@@ -26,7 +26,7 @@ from dreamontage.conditioning import MASK_CHANNELS, mark
 from dreamontage.timeline import TEMPORAL_STRIDE, latent_of
 from dreamontage.training.captions import prompt_for
 from dreamontage.training.shards import Dataset, Facts, in_model_units
-from dreamontage.training.windows import Guides, Windows, draw_guides
+from dreamontage.training.windows import ADAPTIVE, Guides, Guiding, Windows, draw_guides
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,16 +67,16 @@ def draw_place(
 
 
 def storable(guides: Guides, facts: Facts, place: Place) -> Guides:
-    """The guides with stills and clip moved to what is stored, each within its own latent."""
+    """The guides with stills and clips moved to what is stored, each within its own latent."""
     stored = {frame - place.frame for frame in facts.stills}
     stills = tuple(
         frame if frame in stored else TEMPORAL_STRIDE * latent_of(frame) for frame in guides.stills
     )
-    clip = guides.clip
-    if clip is not None:
-        start, frames = clip
-        clip = start, 1 + (frames - 1) // TEMPORAL_STRIDE * TEMPORAL_STRIDE
-    return replace(guides, stills=stills, clip=clip)
+    clips = tuple(
+        (start, 1 + (frames - 1) // TEMPORAL_STRIDE * TEMPORAL_STRIDE)
+        for start, frames in guides.clips
+    )
+    return replace(guides, stills=stills, clips=clips)
 
 
 def build(
@@ -124,8 +124,7 @@ def _condition(
     given_ZLHW[:, : guide.tail] = whole_ZLHW[:, : guide.tail]
     mask_ML[:, : guide.tail] = 1
     alone = list(guide.stills)
-    if guide.clip is not None:
-        start, frames = guide.clip
+    for start, frames in guide.clips:
         alone.append(start)
         inside = slice(latent_of(start) + 1 - skip, latent_of(start + frames - 1) + 1 - skip)
         given_ZLHW[:, inside] = drawn_ZLHW[:, inside]
@@ -147,6 +146,7 @@ def draw(
     middle: bool,
     tail: int,
     seed: int,
+    guiding: Guiding = ADAPTIVE,
     prompt_dropout: float = 0.1,
 ) -> Windows:
     """Cut one window from a random place of each clip; the clips must be of one latent size."""
@@ -161,6 +161,7 @@ def draw(
             middle=middle,
             tail=tail,
             boundaries=[frame - place.frame for frame in facts.boundaries()],
+            guiding=guiding,
         )
         count = 1 + TEMPORAL_STRIDE * (latents if middle else latents - 1)
         prompt = prompt_for(
