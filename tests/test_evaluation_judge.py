@@ -56,11 +56,11 @@ def test_less_light_than_the_true_film_has_is_no_fault() -> None:
 
 
 def test_within_the_margins_two_films_tie() -> None:
-    near = PERFECT | {"texture": 0.005, "motion_error": 0.02, "camera": 0.95}
+    near = PERFECT | {"texture": 0.005, "motion_error": 0.02, "camera": 0.9}
     for aspect in (Aspect.VISUAL, Aspect.MOTION, Aspect.PROMPT, Aspect.OVERALL):
         assert verdict(near, PERFECT, aspect) == 0
     # Three small differences may add up to one that counts.
-    below = PERFECT | {"texture": 0.008, "motion_error": 0.04, "camera": 0.92}
+    below = PERFECT | {"texture": 0.008, "motion_error": 0.04, "camera": 0.85}
     assert verdict(below, PERFECT, Aspect.VISUAL) == 0
     assert verdict(below, PERFECT, Aspect.OVERALL) == -1
 

@@ -8,7 +8,7 @@ The paper's judges are people; ours is arithmetic on `measures`, and all of it i
   still. A freeze and a good cross-fade are near 1, a cut above.
 - *prompt*: the fault is one minus the agreement of the camera's way with the true film's, which
   does what the prompt says.
-- *overall*: the sum of the three differences, each in units of its margin.
+- *overall*: the sum of the three differences in units of their margins, none more than three.
 
 Two films closer than a margin are a tie. Nothing here knows the discriminator that preferences are
 trained on (`dreamontage.scorer.discriminator`): a judge that a model was tuned to please is none.
@@ -28,6 +28,9 @@ Scores = Mapping[str, float]
 
 OVERALL_MARGIN = 1.5
 """Of the summed differences, in margins: half a margin in each of three is no win."""
+
+MOST = 3.0
+"""Margins by which one aspect may count: however wrong the motion is, the picture has its say."""
 
 
 class Aspect(StrEnum):
@@ -74,17 +77,20 @@ def _conditions(scores: Scores) -> float:
 FAULTS = {
     Aspect.VISUAL: (_visual, 0.01),
     Aspect.MOTION: (_motion, 0.05),
-    Aspect.PROMPT: (_prompt, 0.1),
+    Aspect.PROMPT: (_prompt, 0.2),
     Aspect.CUTS: (_cuts, 2.0),
     Aspect.CONDITIONS: (_conditions, 0.5),
 }
-"""What is wrong with a film in each aspect, and the margin below which two films are alike."""
+"""What is wrong with a film in each aspect, and the margin below which two films are alike: about
+what two takes of one model differ by."""
 
 
 def verdict(mine: Scores, theirs: Scores, aspect: Aspect) -> int:
     """1 if the first film is better, -1 if the second is, 0 for a tie."""
     if aspect is Aspect.OVERALL:
-        lead, margin = sum(_lead(mine, theirs, each) for each in _PARTS), OVERALL_MARGIN
+        leads = [_lead(mine, theirs, each) for each in _PARTS]
+        lead = sum(max(-MOST, min(MOST, each)) for each in leads)
+        margin = OVERALL_MARGIN
     else:
         lead, margin = _lead(mine, theirs, aspect), 1.0
     return 0 if abs(lead) < margin else int(math.copysign(1, lead))

@@ -2,8 +2,9 @@
 
 Away from the conditions: `quick`'s scores (there is what each is for), structural similarity and
 `texture`, the distance of `perception`. At the conditions: `fidelity`. Of the whole: `cuts` and
-`cut_strength` (PySceneDetect's, no part of what preferences are trained on), and `camera`, the
-agreement of the camera's way with the true film's.
+`cut_strength`, of those that the true film has not (PySceneDetect's, no part of what preferences
+are trained on; a world that dives into another may count as one), and `camera`, the agreement of
+the camera's way with the true film's.
 
 `pulse`: the steps into latents over those inside them, over the true film's. A codec decodes four
 frames at once, and pulses.
@@ -19,7 +20,7 @@ Shapes: T frames, H W height and width, C = 3 colours.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from fractions import Fraction
 from functools import lru_cache
 from itertools import pairwise
@@ -69,14 +70,19 @@ def measure(made_THWC: Pixels, task: Task, joins: Sequence[int] = ()) -> Scores:
     made, true = _video(made_THWC), _video(true_THWC)
     free_T = ~task.given_T
     given_BT = torch.from_numpy(task.given_T)[None]
-    flow, true_P4 = _true_motion(task)
+    flow, true_P4, true_cuts = _of_truth(task)
     shown = quick.scores(made, true, given_BT=given_BT, truth_flow=flow)
     found = {name: float(value[0]) for name, value in shown.items()}
     made_TCHW, true_TCHW = (_pictures(video)[free_T] for video in (made, true))
     found["ssim"] = float(perception.ssim(made_TCHW, true_TCHW).mean())
     found["texture"] = float(perception.texture_distance(made_TCHW, true_TCHW).mean())
     found["fidelity"] = _fidelity(made_THWC, task)
-    found |= _cuts(made_THWC)
+    own = [
+        strength
+        for frame, strength in _cuts(made_THWC).items()
+        if all(abs(frame - other) > TEMPORAL_STRIDE for other in true_cuts)
+    ]
+    found |= {"cuts": len(own), "cut_strength": max(own, default=0.0)}
     steps_T = _steps(made_THWC)
     found["pulse"] = _pulse(steps_T) / _pulse(_steps(true_THWC))
     made_P4 = camera.path(made_THWC)
@@ -94,9 +100,10 @@ def measure(made_THWC: Pixels, task: Task, joins: Sequence[int] = ()) -> Scores:
 
 
 @lru_cache(maxsize=2)
-def _true_motion(task: Task) -> tuple[Tensor, NDArray[np.float64]]:
-    """The true film's flow and its camera's way: the same for every method's film."""
-    return quick.flow(_video(task.truth.frames_THWC)), camera.path(task.truth.frames_THWC)
+def _of_truth(task: Task) -> tuple[Tensor, NDArray[np.float64], Mapping[int, float]]:
+    """The true film's flow, camera's way and cuts: the same for every method's film."""
+    true_THWC = task.truth.frames_THWC
+    return quick.flow(_video(true_THWC)), camera.path(true_THWC), _cuts(true_THWC)
 
 
 def _video(frames_THWC: Pixels) -> Tensor:
@@ -117,11 +124,12 @@ def _fidelity(made_THWC: Pixels, task: Task) -> float:
     )
 
 
-def _cuts(made_THWC: Pixels) -> Scores:
+def _cuts(made_THWC: Pixels) -> Mapping[int, float]:
+    """The first frame after each cut, and its strength."""
     watcher = cuts.CutWatcher(Film(path=Path(), fps=Fraction(FPS)))
     for index, frame_HWC in enumerate(made_THWC):
         watcher.see(index, working(frame_HWC))
-    return {score.name: score.value for score in watcher.scores()}
+    return watcher.cuts()
 
 
 def _near(made_BCTHW: Tensor, true_BCTHW: Tensor, given_T: NDArray[np.bool_]) -> Scores:

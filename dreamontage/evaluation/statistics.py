@@ -17,6 +17,7 @@ class Estimate:
     """A value and the interval in which 95 of 100 resamplings of the clips put it.
 
     Of clips that all say the same the interval has no width, however few they are: mind `clips`.
+    Of one clip there is none (NaN).
     """
 
     value: float
@@ -25,6 +26,8 @@ class Estimate:
     clips: int
 
     def __str__(self) -> str:
+        if self.clips < 2:
+            return f"{self.value:.2f}"
         return f"{self.value:.2f} [{self.low:.2f}, {self.high:.2f}]"
 
 
@@ -45,4 +48,6 @@ def bootstrap(values: Sequence[float], *, ratio: bool = False, seed: int = 0) ->
     tail = (1 - LEVEL) / 2
     found = [array_N.mean(), *np.quantile(array_N[picks].mean(1), (tail, 1 - tail))]
     value, low, high = (float(np.exp(each) if ratio else each) for each in found)
+    if len(array_N) < 2:
+        low = high = math.nan
     return Estimate(value=value, low=low, high=high, clips=len(array_N))
