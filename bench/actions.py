@@ -1,6 +1,7 @@
 """Do measured actions change where a clip's do? ``python -m bench.actions [--clips 96]``.
 
-Procedural clips of five seconds, whose actions are known: precision and recall of the frames at
+Procedural clips of five seconds, whose actions are known (without passages between worlds and
+changes of style): precision and recall of the frames at
 which the camera's move changes, to a quarter of a second, and how often the words for an action
 name its move. A change of the subject's or the light's alone is no change to this measure, and
 counts neither way.
@@ -17,6 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from bench.shots import plain
 from dreamontage.training import worlds
 from dreamontage.training.captions import FPS, Action
 from dreamontage.training.curation import flow
@@ -27,6 +29,8 @@ FRAMES, HEIGHT, WIDTH = 81, 96, 160
 _NEAR = FPS // 4
 # What can be told from a picture's global motion: a dolly looks like a zoom, an orbit like a pan.
 _ALIKE = {
+    "plunges in": "zooms in",
+    "pulls far back": "zooms out",
     "moves forward": "zooms in",
     "moves back": "zooms out",
     "orbits left": "pans right",
@@ -67,7 +71,8 @@ def main() -> None:
     for batch in range(-(-options.clips // 8)):
         scenes = worlds.sample(options.seed + batch, 8, frames=FRAMES, height=HEIGHT, width=WIDTH)
         pixels = (scenes.render().permute(0, 2, 3, 4, 1) * 127.5 + 127.5).round().clamp(0, 255)
-        for true, frames_THWC in zip(scenes.actions, pixels.byte().numpy(), strict=True):
+        for clip in plain(scenes):
+            true, frames_THWC = scenes.actions[clip], pixels[clip].byte().numpy()
             found = measured(frames_THWC)
             borders = [after.start for after in found[1:]]
             both = [a.start for b, a in pairwise(true) if move_of(a) != move_of(b)]
