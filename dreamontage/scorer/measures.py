@@ -6,11 +6,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from dreamontage.scorer.cuts import CutWatcher
+from dreamontage.scorer.dissolve import DissolveWatcher
+from dreamontage.scorer.drift import DriftPart
 from dreamontage.scorer.fidelity import FidelityWatcher
 from dreamontage.scorer.film import Film, Measure, Score, Watcher, working
 from dreamontage.scorer.flicker import FlickerWatcher
 from dreamontage.scorer.freeze import FreezeWatcher
+from dreamontage.scorer.motion import MotionPart
 from dreamontage.scorer.seam import SeamWatcher
+from dreamontage.scorer.severity import SeverityWatcher
+from dreamontage.scorer.steps import StepWatcher
 
 
 @dataclass(frozen=True)
@@ -39,7 +44,23 @@ class OnePass:
         return [score for watcher in watchers for score in watcher.scores()]
 
 
-PIXELS = OnePass((FidelityWatcher, CutWatcher, FreezeWatcher, SeamWatcher, FlickerWatcher))
+def movement(film: Film) -> StepWatcher:
+    """The measures that ask what moved, on one flow."""
+    return StepWatcher(film, (MotionPart, DriftPart))
+
+
+PIXELS = OnePass(
+    (
+        FidelityWatcher,
+        CutWatcher,
+        SeverityWatcher,
+        FreezeWatcher,
+        DissolveWatcher,
+        SeamWatcher,
+        FlickerWatcher,
+        movement,
+    )
+)
 
 MEASURES: tuple[Measure, ...] = (PIXELS,)
 

@@ -52,7 +52,7 @@ class CutRecipe:
 
 
 def scorer_cuts_cpu() -> CutRecipe:
-    """The cut discriminator on one thread of a CPU: some 25,000 clips; an hour, or less with `--minutes`."""
+    """The cut discriminator on one thread of a CPU: some 25,000 clips, in an hour."""
     return CutRecipe(name="scorer_cuts_cpu")
 
 
