@@ -21,8 +21,8 @@ from dreamontage.models.codec import LinearCodec
 from dreamontage.scorer import Film, Mark, Verdict, judge
 from dreamontage.scorer.measures import PIXELS, OnePass, movement
 from dreamontage.seeds import derive
-from dreamontage.training import faults, looks, missteps, worlds
-from dreamontage.training.__main__ import load_photos
+from dreamontage.training import disguises, faults, missteps, worlds
+from dreamontage.training.photos import load_photos
 
 FPS = Fraction(16)
 SIZES = ((64, 64), (80, 128), (144, 256), (128, 128))
@@ -80,8 +80,8 @@ def good(count: int) -> Iterator[Row]:
             if look == "codec":
                 made = codec.decode(codec.encode(made, False)[0].mean, False)[0]
             elif look == "weak":
-                made = looks.faded(made, generator=generator)
-                made = looks.weakened(made, generator=generator, codec=codec, share=1.0)
+                made = disguises.faded(made, generator=generator)
+                made = disguises.weakened(made, generator=generator, codec=codec, share=1.0)
             yield from (pixels(clip) for clip in made)
 
     def long_films() -> Iterator[Pixels]:
@@ -153,7 +153,7 @@ def motion(count: int, *, weak: bool) -> dict[str, float]:
         for clips_BCTHW, wrong in ((moved.clean_BCTHW, False), (moved.clips_BCTHW, True)):
             if weak:
                 look = torch.Generator().manual_seed(index)
-                clips_BCTHW = looks.weakened(clips_BCTHW, generator=look, codec=codec)
+                clips_BCTHW = disguises.weakened(clips_BCTHW, generator=look, codec=codec)
             for clip, kind, level in zip(clips_BCTHW, moved.kinds, levels_B.tolist(), strict=True):
                 scores = measure.watch(Film(path=Path("unread"), fps=FPS), pixels(clip))
                 rows.append((kind.value, level if wrong else 0, scores[0].value))

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from dreamontage import assets, report, storyboard, timeline, variants
@@ -153,6 +155,111 @@ def render(
         typer.echo(path)
 
 
+@app.command()
+def curate(
+    folder: Annotated[Path, typer.Argument(help="A folder of videos.", show_default=False)],
+    out: Annotated[
+        Path,
+        typer.Option("-o", "--out", help="Where data set and report go; resumes what it holds."),
+    ],
+    weights: Weights = None,
+    device: Annotated[
+        str, typer.Option(help="Where clips are encoded: cpu, cuda, cuda:1.")
+    ] = "cpu",
+    report_only: Annotated[
+        bool, typer.Option("--report-only", help="Measure and judge; encode nothing.")
+    ] = False,
+    size: Annotated[
+        str | None,
+        typer.Option(
+            help="About so many pixels a frame, in the shape nearest to the video's; "
+            "832x480, or 128x80 with weights/nano, if left out.",
+            show_default=False,
+        ),
+    ] = None,
+    fps: Annotated[str, typer.Option(help="Frames a second, as in 16 or 24000/1001.")] = "16",
+    longest: Annotated[
+        float, typer.Option(min=1, help="Seconds of a video that are looked at and kept.")
+    ] = 120,
+    stills_every: Annotated[
+        int, typer.Option(help="Frames between those that are stored alone as well: 1, 2 or 4.")
+    ] = 4,
+    clip: Annotated[
+        Path | None,
+        typer.Option(
+            help="A CLIP model's folder, to compare first and last frames with; "
+            "by their layout if left out.",
+            show_default=False,
+        ),
+    ] = None,
+    judge: Annotated[
+        str | None,
+        typer.Option(
+            help="MODULE:FUNCTION from a picture (uint8, H x W x 3) to its quality, "
+            "instead of our technical one.",
+            show_default=False,
+        ),
+    ] = None,
+    pose: Annotated[
+        str | None,
+        typer.Option(
+            help="MODULE:FUNCTION from a picture to how clear its people's pose is, 0 to 1, "
+            "None with nobody in it. Left out, poses are not looked at.",
+            show_default=False,
+        ),
+    ] = None,
+    shortest: Annotated[float, typer.Option(help="Seconds that a video must have.")] = 1.5,
+    most_alike: Annotated[
+        float | None,
+        typer.Option(
+            help="Likeness of first and last frame that drops a video; "
+            "0.9 by layout, 0.95 by CLIP, if left out.",
+            show_default=False,
+        ),
+    ] = None,
+    least_quality: Annotated[float, typer.Option(help="Quality that a video must have.")] = 0.35,
+    most_shake: Annotated[
+        float, typer.Option(help="Camera shake a frame, in shares of the picture's longer side.")
+    ] = 0.004,
+    least_motion: Annotated[
+        float, typer.Option(help="Motion a second, in shares of the picture's longer side.")
+    ] = 0.015,
+) -> None:
+    """Find the one-shot videos in a folder, and encode them for training, with a report."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    from dreamontage.training.curation import command
+
+    choices = command.Choices(
+        weights=weights or nano_folder(),
+        device=device,
+        report_only=report_only,
+        size=size,
+        fps=fps,
+        longest=longest,
+        stills_every=stills_every,
+        clip=clip,
+        judge=judge,
+        pose=pose,
+        shortest=shortest,
+        most_alike=most_alike,
+        least_quality=least_quality,
+        most_shake=most_shake,
+        least_motion=least_motion,
+    )
+    with _bar() as bar:
+        task = bar.add_task("opening the folder", total=None)
+        made = command.run(
+            folder,
+            out,
+            choices,
+            progress=lambda what, done, total: bar.update(
+                task, description=escape(what), completed=done, total=total
+            ),
+        )
+    command.show(made, out, Console())
+
+
 def _bar() -> Progress:
     """Steps of the segment at hand; nothing but a line of each segment without a terminal."""
     return Progress(
@@ -163,6 +270,55 @@ def _bar() -> Progress:
         console=Console(stderr=True),
         transient=True,
     )
+
+
+@app.command()
+def train(
+    recipe: Annotated[str, typer.Argument(help="A recipe or a chain; see --list.")] = "",
+    out: Annotated[
+        Path, typer.Option("-o", "--out", help="The run's folder; one that holds a run goes on.")
+    ] = Path("run"),
+    minutes: Annotated[float, typer.Option(help="Stop after so many.")] = math.inf,
+    steps: Annotated[float, typer.Option(help="Stop at this step of the run.")] = math.inf,
+    init: Annotated[
+        Path | None, typer.Option(help="A model folder to start from.", show_default=False)
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="What `curate` made.", show_default=False)
+    ] = None,
+    photos: Annotated[
+        Path | None, typer.Option(help="Pictures for worlds to show.", show_default=False)
+    ] = None,
+    crops: Annotated[int, typer.Option(help="Squares of each picture.")] = 1,
+    threads: Annotated[int, typer.Option(help="CPU threads.")] = 1,
+    list_: Annotated[bool, typer.Option("--list", help="Name the recipes and chains.")] = False,
+) -> None:
+    """Train weights by a recipe, or go on with a run; losses, scores and sheets on the way."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    import torch  # seconds to import, and few commands need it
+
+    from dreamontage.training import runs
+    from dreamontage.training.photos import load_photos
+
+    if list_:
+        for name in runs.NAMES:
+            typer.echo(name)
+        return
+    torch.set_num_threads(threads)
+    try:
+        made = runs.train(
+            recipe,
+            out,
+            minutes=minutes,
+            steps=steps,
+            init=init,
+            photos=None if photos is None else load_photos(photos, crops=crops),
+            data=data,
+        )
+    except ValueError as error:
+        raise fail(StoryboardError([Fault(field="", message=str(error))])) from None
+    typer.echo(made)
 
 
 @app.command()

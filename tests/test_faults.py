@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from dreamontage.training import faults, looks, missteps, worlds
+from dreamontage.training import disguises, faults, missteps, worlds
 from dreamontage.training.faults import CutFault
 from dreamontage.training.missteps import MotionFault
 
@@ -129,13 +129,13 @@ def test_a_misstep_changes_the_subjects_motion_and_nothing_else(
 
 
 def test_looks_are_no_faults(clips: Tensor) -> None:
-    lit = looks.relit(clips, generator=generator(), share=1.0)
+    lit = disguises.relit(clips, generator=generator(), share=1.0)
     assert not torch.equal(lit, clips)
     # Light changes over five frames or more: no step is much above those around it.
     gain = (lit + 1).mean((1, 3, 4)) / (clips + 1).mean((1, 3, 4))
     assert gain.diff(dim=1).abs().max() < 0.25
-    fog = looks.faded(clips, generator=generator())
+    fog = disguises.faded(clips, generator=generator())
     assert fog.std() < clips.std()
-    weak = looks.weakened(clips, generator=generator())
+    weak = disguises.weakened(clips, generator=generator())
     assert weak.abs().max() <= 1
     assert 0 < (weak - clips).abs().mean() < 0.1

@@ -19,7 +19,7 @@ from dreamontage.scorer.preference import (
     features,
     implicit_reward,
 )
-from dreamontage.training import faults, preference, worlds
+from dreamontage.training import bradley_terry, faults, worlds
 from dreamontage.training.pairs import Pair, write_pairs
 from tests.fixtures.scorer_films import FPS, pan, through_codec, write
 
@@ -144,26 +144,26 @@ def test_flow_dpo_teaches_a_policy_to_reward_films_without_cuts() -> None:
 
 
 @pytest.fixture(scope="module")
-def pairs() -> list[preference.ScoredPair]:
-    return list(preference.made_pairs(11, 20, codec=None, height=32, width=32))
+def pairs() -> list[bradley_terry.ScoredPair]:
+    return list(bradley_terry.made_pairs(11, 20, codec=None, height=32, width=32))
 
 
-def test_a_head_learns_from_pairs_and_knows_others(pairs: list[preference.ScoredPair]) -> None:
-    head = preference.fit(pairs[:10])
-    assert preference.accuracy(head, pairs[10:]) >= 0.75
+def test_a_head_learns_from_pairs_and_knows_others(pairs: list[bradley_terry.ScoredPair]) -> None:
+    head = bradley_terry.fit(pairs[:10])
+    assert bradley_terry.accuracy(head, pairs[10:]) >= 0.75
     assert head.weights["cut_severity"] < 0
     # The controls: a head that learned from pairs the wrong way round, and one that knows nothing.
     swapped = [
-        preference.ScoredPair(source=pair.source, winner=pair.loser, loser=pair.winner)
+        bradley_terry.ScoredPair(source=pair.source, winner=pair.loser, loser=pair.winner)
         for pair in pairs[:10]
     ]
-    assert preference.accuracy(preference.fit(swapped), pairs[10:]) <= 0.25
+    assert bradley_terry.accuracy(bradley_terry.fit(swapped), pairs[10:]) <= 0.25
     idle = PreferenceHead(weights=dict.fromkeys(FEATURES, 0.0))
-    assert preference.accuracy(idle, pairs[10:]) == 0.5
+    assert bradley_terry.accuracy(idle, pairs[10:]) == 0.5
 
 
-def test_a_chance_is_bradley_terrys(pairs: list[preference.ScoredPair], tmp_path: Path) -> None:
-    head = preference.fit(pairs)
+def test_a_chance_is_bradley_terrys(pairs: list[bradley_terry.ScoredPair], tmp_path: Path) -> None:
+    head = bradley_terry.fit(pairs)
     one, other = pairs[0].winner, pairs[0].loser
     assert head.preferred(one, other) + head.preferred(other, one) == pytest.approx(1)
     assert head.preferred(one, one) == 0.5
@@ -177,7 +177,7 @@ def test_a_chance_is_bradley_terrys(pairs: list[preference.ScoredPair], tmp_path
     with pytest.raises(ValueError, match=r"scores: .* was not measured"):
         features([Score(name="cuts", value=0, unit="", better=Better.LOWER)])
     with pytest.raises(ValueError, match="at least one"):
-        preference.fit([])
+        bradley_terry.fit([])
 
 
 def test_the_head_that_ships_dislikes_faults() -> None:
@@ -197,8 +197,8 @@ def test_a_file_of_pairs_trains_a_head(tmp_path: Path) -> None:
         tmp_path / "pairs.jsonl",
         [Pair(prompt="", winner="good.mkv", loser="bad.mkv", judge="Ann", source="A")],
     )
-    (pair,) = preference.read_scored(tmp_path / "pairs.jsonl")
+    (pair,) = bradley_terry.read_scored(tmp_path / "pairs.jsonl")
     film = Film(path=tmp_path / "good.mkv", fps=FPS)
     assert pair.winner == measure(film, MEASURES)
-    head = preference.fit([pair])
+    head = bradley_terry.fit([pair])
     assert head.preferred(pair.winner, pair.loser) > 0.5

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -15,26 +17,33 @@ from dreamontage.conditioning import Clip, IntermTrack, Keyframe, Placement
 from dreamontage.models import autoencoder
 from dreamontage.models.text import embed
 from dreamontage.pipeline import DreaMontagePipeline
-from dreamontage.timeline import TEMPORAL_STRIDE
+from dreamontage.timeline import TEMPORAL_STRIDE, latent_of
 from dreamontage.training import checkpoint, flow, nano, windows, worlds
-from dreamontage.training.recipes import RECIPES
-from dreamontage.training.trainer import Recipe, Shape, Trainer, draw_batch
+from dreamontage.training.adaptive import Shape, Study, WindowsObjective
+from dreamontage.training.feed import Draws, batches
+from dreamontage.training.muon import Muon
+from dreamontage.training.recipe import Recipe
+from dreamontage.training.recipes import CHAINS
+from dreamontage.training.runs import latest, train
+from dreamontage.training.trainer import Trainer
 from dreamontage.training.windows import Guides
 
-TINY = Recipe(
-    name="tiny",
+SIZE = nano.Size(heads=1, layers=1, ffn=64, z_dim=8)
+STUDY = Study(
     shapes=(
         Shape(weight=1, latents=3, height=16, width=32, batch=2),
-        Shape(weight=1, latents=4, height=32, width=16, batch=2),
+        Shape(weight=1, latents=4, height=32, width=16, batch=2, closes=0.9),
     ),
-    heads=1,
-    layers=1,
-    ffn=64,
-    z_dim=8,
+    size=SIZE,
     codec_batches=1,
-    warmup=1,
     held_out=2,
+    sampling=False,
 )
+
+
+def tiny(study: Study = STUDY, **overrides) -> Recipe:
+    build = partial(WindowsObjective, study=study)
+    return Recipe(**{"name": "tiny", "build": build, "warmup": 1} | overrides)
 
 
 @pytest.fixture(scope="module")
@@ -45,12 +54,13 @@ def frozen() -> nano.Frozen:
 def _guides() -> list[tuple[Guides, bool]]:
     return [
         (Guides(stills=(0, 6, 16)), False),
-        (Guides(stills=(13,), clip=(0, 7)), False),
-        (Guides(stills=(3,), clip=(8, 9)), False),
-        (Guides(clip=(4, 3)), False),
+        (Guides(stills=(13,), clips=((0, 7),)), False),
+        (Guides(stills=(3,), clips=((8, 9),)), False),
+        (Guides(clips=((4, 3),)), False),
         (Guides(tail=2), True),
         (Guides(tail=1, stills=(6, 12, 20)), True),
-        (Guides(tail=1, clip=(8, 6), stills=(17,)), True),
+        (Guides(tail=1, clips=((8, 6),), stills=(17,)), True),
+        (Guides(clips=((0, 6), (12, 5))), False),
     ]
 
 
@@ -79,8 +89,7 @@ def test_conditions_are_those_of_inference(
     conditions: list[Keyframe | Clip] = [
         Keyframe(image=video_BCTHW[0, :, frame], frame=frame) for frame in guide.stills
     ]
-    if guide.clip is not None:
-        start, count = guide.clip
+    for start, count in guide.clips:
         run = [video_BCTHW[0, :, frame] for frame in range(start, start + count)]
         conditions.append(Clip(frames=run, frame=start))
     placed: list[Placement] = [condition.place(encode, 16, 24) for condition in conditions]
@@ -94,7 +103,7 @@ def test_conditions_are_those_of_inference(
 
 def test_guides_stay_in_the_window_and_every_kind_is_drawn() -> None:
     rng = random.Random(0)
-    seen = {"stills": 0, "clip": 0, "nothing": 0, "long tail": 0}
+    seen = {"stills": 0, "clip": 0, "clips": 0, "nothing": 0, "long tail": 0}
     for turn in range(2000):
         middle = bool(turn % 2)
         latents = rng.randint(3, 13)
@@ -104,15 +113,18 @@ def test_guides_stay_in_the_window_and_every_kind_is_drawn() -> None:
         first = TEMPORAL_STRIDE * guide.tail + middle
         last = TEMPORAL_STRIDE * (latents - 1 + middle)
         assert all(first <= frame <= last for frame in guide.stills)
-        if guide.clip is not None:
-            start, frames = guide.clip
+        spans: list[int] = []
+        for start, frames in guide.clips:
+            spans += range(latent_of(start), latent_of(start + frames - 1) + 1)
             assert start % TEMPORAL_STRIDE == 0
             assert frames >= 1
             assert first <= start
             assert start + frames - 1 <= last
-            seen["clip"] += 1
+        assert len(spans) == len(set(spans)), "clips stand apart"
+        seen["clip"] += len(guide.clips) == 1
+        seen["clips"] += len(guide.clips) == 2
         seen["stills"] += bool(guide.stills)
-        seen["nothing"] += not guide.stills and guide.clip is None
+        seen["nothing"] += not guide.stills and not guide.clips
         seen["long tail"] += guide.tail > 2
     assert all(count > 40 for count in seen.values()), seen
 
@@ -126,66 +138,162 @@ def test_times_follow_the_samplers_shift() -> None:
 
 
 def test_a_few_steps_lower_the_loss_on_a_fixed_batch(frozen: nano.Frozen) -> None:
-    batch = draw_batch(TINY, frozen, TINY.shapes[0], seed=1, middle=False, photos=None)
+    scenes = worlds.sample(1, 2, frames=21, height=16, width=32)
+    batch = windows.draw(frozen.vae, scenes, latents=3, middle=False, tail=2, seed=1)
     prompts_BSD = embed(frozen.tokenizer, frozen.text_encoder, batch.prompts)
     generator = torch.Generator().manual_seed(0)
-    noise = torch.randn(batch.latents_BZLHW.shape, generator=generator)
-    model = nano.build_transformer(z_dim=8, heads=1, layers=1, ffn=64)
+    clean = batch.latents_BZLHW
+    noise = torch.randn(clean.shape, generator=generator)
+    model = nano.build_transformer(SIZE)
     optimiser = torch.optim.AdamW(model.parameters(), lr=3e-3)
     losses = []
     for _ in range(40):
-        loss = flow.velocity_loss(
-            model, batch, prompts_BSD, times_B=torch.tensor([0.4, 0.8]), noise_BZLHW=noise
+        loss = flow.velocity_errors(
+            model,
+            clean,
+            batch.condition_BCLHW,
+            prompts_BSD,
+            times_B=torch.tensor([0.4, 0.8]),
+            noise_BZLHW=noise,
         ).mean()
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
         losses.append(float(loss.detach()))
-    velocity = noise - batch.latents_BZLHW
+    velocity = noise - clean
     assert losses[0] == pytest.approx(float(velocity.square().mean()), rel=1e-4), "starts at zero"
     assert losses[-1] < 0.6 * losses[0]
 
 
-def test_a_run_resumed_after_a_kill_ends_with_the_same_bits(tmp_path: Path) -> None:
-    whole = Trainer(TINY, tmp_path / "whole")
-    whole.run(steps=6)
-    killed = Trainer(TINY, tmp_path / "killed")
+def test_training_samples_as_the_pipeline_does(tmp_path: Path) -> None:
+    """`flow.sample` and the pipeline make the same latents from the same noise."""
+    run = Trainer(tiny(), tmp_path, steps=9)
+    for _ in range(2):
+        run.train_step()
+    pipe = DreaMontagePipeline.from_pretrained(run.export())
+    noise = torch.randn(1, 8, 3, 2, 4, generator=torch.Generator().manual_seed(3))
+    film = pipe(
+        "pan left",
+        height=16,
+        width=32,
+        num_frames=9,
+        num_inference_steps=nano.STEPS,
+        generator=torch.Generator().manual_seed(3),
+        output_type="latent",
+    ).frames
+    made = flow.sample(
+        pipe.transformer,
+        torch.zeros(1, 12, 3, 2, 4),
+        embed(pipe.tokenizer, pipe.text_encoder, ["pan left"]),
+        noise_BZLHW=noise,
+        steps=nano.STEPS,
+        shift=nano.FLOW_SHIFT,
+    )
+    assert torch.allclose(made, film, atol=1e-5)
+
+
+@pytest.mark.parametrize("muon", [True, False])
+def test_a_run_resumed_after_a_kill_ends_with_the_same_bits(tmp_path: Path, muon: bool) -> None:
+    recipe = tiny(muon=muon, decay=0.5, block=2, ahead=int(muon))
+    whole = Trainer(recipe, tmp_path / "whole", steps=6)
+    whole.run()
+    killed = Trainer(recipe, tmp_path / "killed", steps=6)
     for _ in range(3):
         killed.train_step()
     killed.save()
     killed.train_step()  # lost
     (tmp_path / "killed" / "checkpoints" / ".checkpoint-000000009.partial").mkdir()  # half written
-    resumed = Trainer(TINY, tmp_path / "killed")
+    resumed = Trainer(recipe, tmp_path / "killed", steps=6)
     assert resumed.step == 3
-    resumed.run(steps=6)
+    resumed.run()
     for name, value in whole.model.state_dict().items():
         assert torch.equal(value, resumed.model.state_dict()[name]), name
-        assert torch.equal(whole.ema[name], resumed.ema[name]), name
-    assert (whole.clips, whole.untrained) == (resumed.clips, resumed.untrained)
-    assert whole.held_out_loss() == resumed.held_out_loss()
+    assert whole.ema is not None
+    assert resumed.ema is not None
+    for one, other in zip(whole.ema.shadow_params, resumed.ema.shadow_params, strict=True):
+        assert torch.equal(one, other)
+    assert (whole.examples, whole.untrained) == (resumed.examples, resumed.untrained)
     kept = sorted(path.name for path in (tmp_path / "killed" / "checkpoints").glob("checkpoint-*"))
     assert kept == ["checkpoint-000000003", "checkpoint-000000006"]
     with pytest.raises(ValueError, match="holds a run of tiny"):
-        Trainer(replace(TINY, name="other"), tmp_path / "killed")
+        Trainer(replace(recipe, name="other"), tmp_path / "killed")
+
+
+def test_batches_drawn_ahead_are_those_drawn_at_once(tmp_path: Path) -> None:
+    """A thread changes nothing: not even where a shape's time ends with the run's progress."""
+    runs = {}
+    for ahead in (0, 2):
+        run = Trainer(tiny(ahead=ahead, block=3), tmp_path / str(ahead), steps=10)
+        run.run()
+        runs[ahead] = run
+    for one, other in zip(runs[0].model.parameters(), runs[2].model.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_a_fault_in_a_draw_ahead_is_raised_where_the_batch_is_asked_for() -> None:
+    class Broken:
+        def draw(self, seed: int, progress: float, repeat: int) -> dict[str, torch.Tensor]:
+            raise ZeroDivisionError("a draw failed")
+
+    draws = Draws(Broken(), seed=0, rank=0, steps=10, block=2)
+    drawn = batches(draws, first=0, ahead=2, device=torch.device("cpu"))
+    with pytest.raises(ZeroDivisionError, match="a draw failed"):
+        next(drawn)
+
+
+def test_muon_steps_as_torchs_own() -> None:
+    torch.manual_seed(0)
+    shapes = [(6, 4), (4, 6), (6, 4), (5, 5)]
+    ours, theirs = (
+        [
+            torch.nn.Parameter(torch.randn(s, generator=torch.Generator().manual_seed(i)))
+            for i, s in enumerate(shapes)
+        ]
+        for _ in range(2)
+    )
+    mine = Muon(ours, lr=1e-2, weight_decay=0.1)
+    reference = torch.optim.Muon(theirs, lr=1e-2, weight_decay=0.1, adjust_lr_fn="match_rms_adamw")
+    for _ in range(5):
+        for one, other in zip(ours, theirs, strict=True):
+            one.grad = torch.randn(one.shape)
+            other.grad = one.grad.clone()
+        mine.step()
+        reference.step()
+    for one, other in zip(ours, theirs, strict=True):
+        assert torch.allclose(one, other, atol=1e-3)  # its matrices are rounded to bfloat16
+
+
+def test_the_rate_rises_holds_and_falls(tmp_path: Path) -> None:
+    run = Trainer(tiny(warmup=10, decay=0.25, learning_rate=1e-3), tmp_path)
+    assert run._rate(0.0) == pytest.approx(1e-4)
+    run.step = 100
+    assert run._rate(0.5) == run._rate(0.75) == pytest.approx(1e-3)
+    assert run._rate(0.875) == pytest.approx(5e-4)
+    assert run._rate(1.0) == 0
 
 
 def test_an_export_is_a_folder_that_the_pipeline_renders_with(tmp_path: Path) -> None:
-    run = Trainer(TINY, tmp_path)
+    run = Trainer(tiny(replace(STUDY, sampling=True)), tmp_path, steps=9)
     run.train_step()
     run.export()
     folder = run.export()  # a second time over the first
-    assert (tmp_path / "exports" / "latest").resolve() == folder
-    assert json.loads((folder / "training.json").read_text())["step"] == 1
+    assert latest(tmp_path) == folder
+    facts = json.loads((folder / "training.json").read_text())
+    assert (facts["step"], facts["examples"]) == (1, 2)
     card = (folder / "README.md").read_text()
     assert "smoke: barely trained" in card
-    assert f"{run.held_out_loss():.4f}; untrained {run.untrained:.4f}" in card
+    for name in ("loss", "motion", "flicker", "sharpness"):
+        now, then = facts["scores"][name], facts["untrained"][name]
+        assert f"| {name} | {now:.4g} | {then:.4g} |" in card
     pipe = DreaMontagePipeline.from_pretrained(folder)
     assert (pipe.geometry.window_latents, pipe.geometry.tail_latents) == (13, 2)
     assert pipe.config.maturity == "smoke"
     assert pipe.transformer.dtype == torch.float32
     stored = load_file(folder / "transformer" / "diffusion_pytorch_model.safetensors")
-    for name, value in pipe.transformer.state_dict().items():
-        assert torch.equal(value, run.ema[name].half().float()), name
+    with run._averaged():
+        averaged = run._state()
+    for name, value in pipe.transformer.named_parameters():
+        assert torch.equal(value, averaged[name].half().float()), name
         assert stored[name].dtype == torch.float16
     clip_BCTHW = worlds.clips(0, 1, frames=1, height=16, width=32)[0]
     still = (clip_BCTHW[0, :, 0].movedim(0, -1) * 127.5 + 127.5).byte().numpy()
@@ -201,8 +309,55 @@ def test_an_export_is_a_folder_that_the_pipeline_renders_with(tmp_path: Path) ->
 
 
 def test_a_sheet_shows_original_conditions_and_sample(tmp_path: Path) -> None:
-    path = Trainer(replace(TINY, held_out=1), tmp_path).sheet()
+    path = Trainer(tiny(replace(STUDY, held_out=1)), tmp_path).sheet()
     assert path.stat().st_size > 1000
+
+
+@pytest.fixture(scope="module")
+def smoke(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The whole chain, in some seconds a stage."""
+    out = tmp_path_factory.mktemp("smoke")
+    train("nano_smoke", out, minutes=0.1)
+    return out
+
+
+def test_a_chain_goes_through_every_stage(smoke: Path) -> None:
+    stages = [recipe.name for recipe, _ in CHAINS["nano_smoke"].parts]
+    assert stages == [
+        f"nano_{stage}_smoke"
+        for stage in ("base", "adaptive", "expression", "superres", "preference")
+    ]
+    codecs = set()
+    for stage in stages:
+        folder = latest(smoke / stage)
+        assert json.loads((folder / "training.json").read_text())["recipe"] == stage
+        assert list((smoke / stage / "sheets").glob("*.png"))
+        codecs.add((folder / "vae" / "diffusion_pytorch_model.safetensors").read_bytes())
+    assert len(codecs) == 1, "one codec for all of them"
+
+
+def test_a_chain_goes_on_where_it_was_stopped(smoke: Path, tmp_path: Path) -> None:
+    shutil.copytree(smoke, tmp_path / "run", symlinks=True)
+    last = tmp_path / "run" / "nano_preference_smoke"
+    shutil.rmtree(last)
+    before = latest(tmp_path / "run" / "nano_superres_smoke").stat().st_mtime_ns
+    assert train("nano_smoke", tmp_path / "run", minutes=0.05) == latest(last)
+    assert latest(tmp_path / "run" / "nano_superres_smoke").stat().st_mtime_ns == before
+
+
+def test_the_pairs_are_made_once_and_both_sorts(smoke: Path) -> None:
+    held = load_file(smoke / "nano_preference_smoke" / "frozen" / "pairs.safetensors")
+    assert len(held["winner"]) > 8
+    assert not torch.equal(held["winner"], held["loser"])
+    facts = json.loads((latest(smoke / "nano_preference_smoke") / "training.json").read_text())
+    assert facts["untrained"]["loss"] == pytest.approx(0.6931, abs=1e-3), "ln 2 at first"
+
+
+def test_an_unknown_recipe_and_a_chain_without_an_end(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="recipe = 'nonsense' must be one of"):
+        train("nonsense", tmp_path)
+    with pytest.raises(ValueError, match="minutes: nano_smoke is a chain"):
+        train("nano_smoke", tmp_path)
 
 
 def test_a_half_written_folder_never_takes_the_place_of_a_whole_one(tmp_path: Path) -> None:
@@ -215,8 +370,3 @@ def test_a_half_written_folder_never_takes_the_place_of_a_whole_one(tmp_path: Pa
     with pytest.raises(OSError, match="no space"):
         checkpoint.write_folder(tmp_path / "a", fail)
     assert [path.name for path in (tmp_path / "a").iterdir()] == ["x"]
-
-
-def test_recipes_carry_their_own_names() -> None:
-    for name, make in RECIPES.items():
-        assert make().name == name

@@ -4,6 +4,7 @@
     probe      what a file is, before anything is done with it
     images     a still of any kind -> an 8-bit sRGB PNG of the film's size
     clips      a video of any kind -> a lossless film of the film's size and frame rate
+    stream     a video's frames one by one, with nothing written
     encode     frames -> a lossless mezzanine, or the H.264 film that is delivered
     sheet      a film -> the contact sheet that shows it at a glance
 
@@ -18,6 +19,7 @@ from dreamontage.media.images import ingest_image, read_image
 from dreamontage.media.probe import MediaInfo, MediaKind, probe
 from dreamontage.media.process import ffmpeg_binary
 from dreamontage.media.sheet import Mark, contact_sheet
+from dreamontage.media.stream import sample_pictures, stream_clip
 
 __all__ = [
     "Encoder",
@@ -35,4 +37,6 @@ __all__ = [
     "probe",
     "read_frames",
     "read_image",
+    "sample_pictures",
+    "stream_clip",
 ]

@@ -59,14 +59,9 @@ def ingest_clip(
     Raises `ValueError` for what is no video or is broken, and for `in`/`out` times (as a
     storyboard calls them) that the video does not have.
     """
-    info = probe(path)
-    if info.kind is not MediaKind.VIDEO:
-        raise ValueError(f"{path}: is a still; a clip needs a video, so give it as a keyframe")
-    first, count = _cut(path, info, fps, start, end)
-    # "V" is a stream of pictures in motion, "v" might be a cover.
-    source = ffmpeg.input(as_input(path), **DEMUXER_OPTIONS)["V"]
-    frames = _retime(source, fps, first, count, interlaced=info.interlaced)
-    framed = _frame(_to_rgb(frames, info), info, width, height, fit)
+    framed, count = film_graph(
+        path, probe(path), width=width, height=height, fps=fps, fit=fit, start=start, end=end
+    )
     with replacing(out) as temporary:
         command = (
             ffmpeg.output(framed, str(temporary), **FFV1, r=str(fps), an=None)
@@ -109,6 +104,27 @@ def read_frames(
             index += 1
     if index < (first if stop is None else stop):
         raise ValueError(f"{path}: has {index} frames, not the {stop or first} that are asked for")
+
+
+def film_graph(
+    path: Path,
+    info: MediaInfo,
+    *,
+    width: int,
+    height: int,
+    fps: Fraction,
+    fit: Fit,
+    start: Seconds | None,
+    end: Seconds | None,
+) -> tuple[Any, int]:
+    """ffmpeg's filters from the file to frames of the film's size and rate, and how many."""
+    if info.kind is not MediaKind.VIDEO:
+        raise ValueError(f"{path}: is a still; a clip needs a video, so give it as a keyframe")
+    first, count = _cut(path, info, fps, start, end)
+    # "V" is a stream of pictures in motion, "v" might be a cover.
+    source = ffmpeg.input(as_input(path), **DEMUXER_OPTIONS)["V"]
+    frames = _retime(source, fps, first, count, interlaced=info.interlaced)
+    return _frame(_to_rgb(frames, info), info, width, height, fit), count
 
 
 def _cut(

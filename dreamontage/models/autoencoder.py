@@ -10,27 +10,33 @@ sees them.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from diffusers.models.autoencoders.autoencoder_kl_wan import unpatchify
+from diffusers.models.autoencoders.autoencoder_kl_wan import patchify, unpatchify
+from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 from torch import Tensor
 
 from dreamontage.models.codec import LinearCodec
 
 
 def _statistics(vae: Any, like: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and 1/std of the latents, (1, C, 1, 1, 1). Kept as diffusers' pipelines compute it, so
-    bits agree.
-    """
-    mean = torch.tensor(vae.config.latents_mean).view(1, -1, 1, 1, 1).to(like.device, like.dtype)
-    scale = 1.0 / torch.tensor(vae.config.latents_std).view(1, -1, 1, 1, 1).to(
-        like.device, like.dtype
-    )
-    return mean, scale
+    """Mean and 1/std of the latents, (1, C, 1, 1, 1)."""
+    mean, std = tuple(vae.config.latents_mean), tuple(vae.config.latents_std)
+    return _statistics_on(mean, std, like.device, like.dtype)
+
+
+@functools.lru_cache(maxsize=8)
+def _statistics_on(
+    mean: tuple[float, ...], std: tuple[float, ...], device: torch.device, dtype: torch.dtype
+) -> tuple[Tensor, Tensor]:
+    """Computed as diffusers' pipelines do it, so that bits agree; kept, so that nobody waits."""
+    mean_1C111, std_1C111 = (torch.tensor(each).view(1, -1, 1, 1, 1) for each in (mean, std))
+    return mean_1C111.to(device, dtype), 1.0 / std_1C111.to(device, dtype)
 
 
 def normalise(vae: Any, latents_BCLHW: Tensor) -> Tensor:
@@ -53,6 +59,33 @@ def encode(vae: Any, video_BCTHW: Tensor) -> Tensor:
     assert video_BCTHW.shape[2] % vae.config.scale_factor_temporal == 1, "frames must be 1 + 4k"
     posterior = vae.encode(video_BCTHW.to(vae.device, vae.dtype)).latent_dist
     return normalise(vae, posterior.mode().float())
+
+
+class StreamingEncoder:
+    """Encode a film run by run, holding the causal cache and nothing of the film.
+
+    Equal to the autoencoder's own encode of the whole film, but for rounding; memory does not grow
+    with length. Tiling, where an autoencoder is set to it, does not happen here.
+    """
+
+    def __init__(self, vae: Any) -> None:
+        self.vae = vae
+        self.first = True
+        if not isinstance(vae, LinearCodec):
+            self._cache: list[Any] = [None] * vae._cached_conv_counts["encoder"]
+
+    @torch.no_grad()
+    def __call__(self, video_BCTHW: Tensor) -> DiagonalGaussianDistribution:
+        """The next frames' posterior, not normalised: 1 frame first, then four at a time."""
+        vae, first, self.first = self.vae, self.first, False
+        assert video_BCTHW.shape[2] == (1 if first else 4), "one frame, then four at a time"
+        video_BCTHW = video_BCTHW.to(vae.device, vae.dtype)
+        if isinstance(vae, LinearCodec):
+            return vae.encode_group(video_BCTHW)
+        if vae.config.patch_size is not None:
+            video_BCTHW = patchify(video_BCTHW, patch_size=vae.config.patch_size)
+        hidden = vae.encoder(video_BCTHW, feat_cache=self._cache, feat_idx=[0])
+        return DiagonalGaussianDistribution(vae.quant_conv(hidden))
 
 
 class StreamingDecoder:

@@ -150,11 +150,24 @@ class LinearCodec(ModelMixin, ConfigMixin):  # type: ignore[misc]
             raise ValueError(f"{width}x{height} is not a multiple of {PATCH} each way")
         # The stills of a clip and a clip's frame 0 go through the same code: alike to the bit.
         groups = _grouped(x).split(STRIDE, dim=2)
-        latents_BLhwZ = torch.cat([(_patches(g) - self.mean_P) @ self.basis_PZ for g in groups], 1)
-        mean_BZLhw = latents_BLhwZ.movedim(-1, 1)
-        logvar_BZLhw = torch.full_like(mean_BZLhw, self.config.noise_logvar)
-        posterior = DiagonalGaussianDistribution(torch.cat((mean_BZLhw, logvar_BZLhw), 1))
+        posterior = self._posterior([self._project(group) for group in groups])
         return AutoencoderKLOutput(latent_dist=posterior) if return_dict else (posterior,)
+
+    @torch.no_grad()
+    def encode_group(self, x: Tensor) -> DiagonalGaussianDistribution:
+        """The posterior over one latent, (B, Z, 1, h, w), of a shot's first frame or of four more.
+
+        No latent depends on other frames than its own, so that is all there is to streaming.
+        """
+        return self._posterior([self._project(_grouped(x)[:, :, -STRIDE:])])
+
+    def _project(self, group_BCTHW: Tensor) -> Tensor:
+        return (_patches(group_BCTHW) - self.mean_P) @ self.basis_PZ
+
+    def _posterior(self, latents: Sequence[Tensor]) -> DiagonalGaussianDistribution:
+        mean_BZLhw = torch.cat(tuple(latents), 1).movedim(-1, 1)
+        logvar_BZLhw = torch.full_like(mean_BZLhw, self.config.noise_logvar)
+        return DiagonalGaussianDistribution(torch.cat((mean_BZLhw, logvar_BZLhw), 1))
 
     @torch.no_grad()
     def decode_latent(self, z: Tensor, first: bool) -> Tensor:

@@ -18,6 +18,8 @@ from tokenizers.models import Unigram
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast, UMT5Config, UMT5EncoderModel
 
+from dreamontage.devices import ship
+
 TEXT_LENGTH = 96  # tokens; `max_sequence_length` of the nano folder
 _PAD, _EOS, _UNK = "<pad>", "</s>", "<unk>"
 _SPACE = "▁"  # how SentencePiece writes the space before a word
@@ -122,6 +124,6 @@ def embed(
     tokens = tokenizer(
         list(prompts), padding="max_length", max_length=length, truncation=True, return_tensors="pt"
     )
-    mask_BS = tokens.attention_mask.to(encoder.device)
-    states_BSD = encoder(tokens.input_ids.to(encoder.device), mask_BS).last_hidden_state
+    mask_BS = ship(tokens.attention_mask, encoder.device)
+    states_BSD = encoder(ship(tokens.input_ids, encoder.device), mask_BS).last_hidden_state
     return states_BSD * mask_BS[..., None]

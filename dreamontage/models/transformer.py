@@ -21,6 +21,8 @@ from diffusers.models.modeling_outputs import Transformer2DModelOutput
 from diffusers.models.transformers.transformer_wan import WanRotaryPosEmbed
 from torch import Tensor, nn
 
+from dreamontage.devices import ship
+
 # diffusers loads a component of another library only if its module names one of diffusers' bases.
 __all__ = ["DreaMontageTransformer3DModel", "ModelMixin", "SharedRotaryPosEmbed"]
 
@@ -57,7 +59,7 @@ class SharedRotaryPosEmbed(WanRotaryPosEmbed):  # type: ignore[misc]
         assert all(0 <= frame < own for frame in self.shared_frames), (
             "a shared position must lie on the grid"
         )
-        rows = torch.tensor([*range(own), *self.shared_frames], device=cos_1S1D.device)
+        rows = ship(torch.tensor([*range(own), *self.shared_frames]), cos_1S1D.device)
 
         def gather(table_1S1D: Tensor) -> Tensor:
             return table_1S1D.unflatten(1, (frames, -1))[:, rows].flatten(1, 2)

@@ -5,9 +5,15 @@ scores = measure(film)
 judgement = judge(scores, takes_left=2, fps=film.fps)
 """
 
-from dreamontage.scorer.film import Better, Film, Mark, Measure, Score, Watcher
-from dreamontage.scorer.gate import DEFAULT_THRESHOLDS, Judgement, Threshold, Verdict, judge
-from dreamontage.scorer.measures import MEASURES, PIXELS, OnePass, measure
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dreamontage.scorer.film import Better, Film, Mark, Measure, Score, Watcher
+    from dreamontage.scorer.gate import DEFAULT_THRESHOLDS, Judgement, Threshold, Verdict, judge
+    from dreamontage.scorer.measures import MEASURES, PIXELS, OnePass, measure
 
 __all__ = [
     "DEFAULT_THRESHOLDS",
@@ -26,3 +32,17 @@ __all__ = [
     "judge",
     "measure",
 ]
+
+_HOMES = {
+    "film": {"Better", "Film", "Mark", "Measure", "Score", "Watcher"},
+    "gate": {"DEFAULT_THRESHOLDS", "Judgement", "Threshold", "Verdict", "judge"},
+    "measures": {"MEASURES", "PIXELS", "OnePass", "measure"},
+}
+
+
+def __getattr__(name: str) -> Any:
+    # Training needs the discriminator alone, on machines without ffmpeg or PySceneDetect.
+    for home, names in _HOMES.items():
+        if name in names:
+            return getattr(import_module(f"{__name__}.{home}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -89,8 +89,12 @@ class CutWatcher:
         self._near_T.append(self._near.of(index, thumbnail_HWC))
         self._far_T.append(self._far.of(index, thumbnail_HWC))
 
+    def cuts(self) -> Mapping[int, float]:
+        """The first frame after each cut, and how strong the cut is."""
+        return find_cuts(self._near_T, self._far_T)
+
     def scores(self) -> list[Score]:
-        cuts = find_cuts(self._near_T, self._far_T)
+        cuts = self.cuts()
         strongest = max(cuts, key=lambda frame: cuts[frame], default=None)
         listed = (f"{self._film.seconds(frame)}: {cuts[frame]:.0f}" for frame in sorted(cuts))
         return [

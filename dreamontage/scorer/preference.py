@@ -106,7 +106,7 @@ class PreferenceHead:
     def load(cls, path: Path = WEIGHTS) -> Self:
         """Raises ValueError where there are no weights."""
         if not path.is_file():
-            raise ValueError(f"{path} is not there: `python -m dreamontage.training.preference`")
+            raise ValueError(f"{path} is not there: `python -m dreamontage.training.bradley_terry`")
         return cls(**json.loads(path.read_text()))
 
 

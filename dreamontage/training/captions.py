@@ -41,6 +41,8 @@ CAMERA_MOVES: tuple[Move, ...] = (
     Move(name="roll_right", words="rolls right", delta=(0, 0, 0, 0, 0.5, 0)),
     Move(name="orbit_left", words="orbits left", delta=(0, 0, 0, 0, 0, -1.2)),
     Move(name="orbit_right", words="orbits right", delta=(0, 0, 0, 0, 0, 1.2)),
+    Move(name="plunge", words="plunges in", delta=(0, 0, 1.0, 0, 0, 0)),
+    Move(name="pull_back", words="pulls far back", delta=(0, 0, -0.9, 0, 0, 0)),
 )
 
 # Subject state: x, y, jump, turn, log size.
@@ -78,7 +80,65 @@ COLOURS: tuple[tuple[str, tuple[float, float, float]], ...] = (
     ("brown", (0.45, 0.28, 0.14)),
 )
 SHAPES: tuple[str, ...] = ("circle", "square", "triangle", "star", "blob", "ring")
-SURFACES: tuple[str, ...] = ("clouds", "stripes", "a checkerboard", "stones", "hills", "a photo")
+SURFACES: tuple[str, ...] = (
+    "clouds",
+    "stripes",
+    "a checkerboard",
+    "stones",
+    "hills",
+    "leaves",
+    "a photo",
+)
+
+# How one world becomes another within a shot, and what a caption says of it.
+PASSAGES: tuple[tuple[str, str], ...] = (
+    ("slide", "slides to"),
+    ("dive", "dives into"),
+    ("wipe", "uncovers"),
+    ("melt", "melts into"),
+)
+# How the picture is drawn; the first is as it is.
+STYLES: tuple[str, ...] = ("a photograph", "a drawing", "a poster", "a grey film")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Expression:
+    """One of the paper's five classes of visual expression, in miniature **[ours]**.
+
+    `camera` and `subject` name the moves of its sub-classes; empty means all. The rest are chances:
+    that camera or subject rest in an action, that a second camera move joins the first, that the
+    light changes in an action, and that the clip holds a change of style or a passage to another
+    world.
+    """
+
+    name: str
+    camera: tuple[str, ...] = ()
+    subject: tuple[str, ...] = ()
+    camera_rests: float = 0.15
+    subject_rests: float = 0.4
+    second: float = 0.2
+    light: float = 0.05
+    style: float = 0.03
+    passage: float = 0.03
+
+
+EXPRESSIONS: tuple[Expression, ...] = (
+    Expression(name="camera shots", camera_rests=0.02, subject_rests=0.6, second=0.35),
+    Expression(name="visual effects", light=0.4, style=0.6, camera_rests=0.3),
+    Expression(
+        name="sport",
+        subject=("left", "right", "up", "down", "jump", "spin"),
+        camera_rests=0.5,
+        subject_rests=0.03,
+        second=0.05,
+    ),
+    Expression(
+        name="spatial perception",
+        camera=("dolly_in", "dolly_out", "orbit_left", "orbit_right", "plunge", "pull_back"),
+        camera_rests=0.03,
+    ),
+    Expression(name="advanced transitions", passage=0.9, camera_rests=0.35),
+)
 
 
 def word_action(
@@ -89,8 +149,13 @@ def word_action(
     subject: str | None,
     doing: Move,
     light: Move,
+    passage: str | None = None,
+    style: str | None = None,
 ) -> str:
-    """The sentence for one action: 'the camera pans left over clouds, a red star jumps'."""
+    """The sentence for one action: 'the camera pans left over clouds, a red star jumps'.
+
+    `passage`: 'melts into stones', when the world changes; `style`: what the picture turns into.
+    """
     words = f"the camera {camera.words}"
     if second is not None:
         words += f" and {second.words}"
@@ -99,14 +164,18 @@ def word_action(
         words += f", a {subject} {doing.words}"
     if light.words:
         words += f", {light.words}"
+    if passage is not None:
+        words += f", it {passage}"
+    if style is not None:
+        words += f", it turns into {style}"
     return words
 
 
-def _seconds(frames: int, fps: int) -> str:
+def _seconds(frames: int, fps: float) -> str:
     return f"{frames / fps:.2f}".rstrip("0").rstrip(".")
 
 
-def prompt_for(actions: Sequence[Action], *, first: int, count: int, fps: int = FPS) -> str:
+def prompt_for(actions: Sequence[Action], *, first: int, count: int, fps: float = FPS) -> str:
     """The prompt of frames [first, first+count): spans that overlap, in the window's own seconds.
 
     One action over the whole window reads as plain text, as `plan.plan_shot` words a segment's.
@@ -125,5 +194,6 @@ def prompt_for(actions: Sequence[Action], *, first: int, count: int, fps: int = 
 def vocabulary() -> list[str]:
     """Every word that a caption can hold, for the tokenizer."""
     texts = [move.words for table in (CAMERA_MOVES, SUBJECT_MOVES, LIGHT_MOVES) for move in table]
-    texts += [name for name, _ in COLOURS] + list(SHAPES) + list(SURFACES) + ["the camera over"]
+    texts += [name for name, _ in COLOURS] + list(SHAPES) + list(SURFACES) + list(STYLES)
+    texts += [words for _, words in PASSAGES] + ["the camera over it turns into"]
     return sorted({word for text in texts for word in text.split()})

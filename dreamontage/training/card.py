@@ -11,34 +11,57 @@ blur, little motion, and hardly an answer to the prompt. Films made with them ar
 
 """
 
+_MEANINGS = {
+    "loss": "squared error of the velocity, at times spread evenly over the noise range",
+    "psnr": "dB, of frames that were not given; rewards blur",
+    "motion": "correlation of low-passed optical flow with the true film's; a freeze has 0",
+    "motion_error": "end-point error over that of a film that stands still",
+    "motion_amount": "how much it moves over how much it should",
+    "flicker": "unsteadiness of the light over the true film's",
+    "sharpness": "gradients inside the codec's blocks over the true film's",
+    "blocks": "steps across the codec's blocks over the true film's",
+    "accuracy": "held-out pairs whose winner the policy favours more than its reference does",
+    "margin": "the mean of that preference",
+}
 
-def model_card(facts: Mapping[str, Any], *, maturity: str | None, parameters: int) -> str:
+
+def model_card(
+    facts: Mapping[str, Any],
+    *,
+    maturity: str | None,
+    parameters: int,
+    photos: int,
+    z_dim: int,
+) -> str:
     """A README.md from what the run wrote down (`training.json` of an export)."""
-    return f"""# nano
+    pictures = f", and {photos} photos moved alike" if photos else ""
+    rows = "\n".join(
+        f"| {name} | {value:.4g} | {facts['untrained'][name]:.4g} | {_MEANINGS.get(name, '')} |"
+        for name, value in facts["scores"].items()
+    )
+    return f"""# {facts["recipe"]}
 
 {_SMOKE if maturity == "smoke" else ""}A Wan DiT of {parameters / 1e6:.1f} M parameters for
 DreaMontagePipeline, in diffusers' layout: the code that runs it is the code that runs a Wan 14B.
 
 | | |
 |---|---|
-| data | procedural one-shot clips (`dreamontage/training/worlds.py`), 16 fps{facts["photos"]} |
-| recipe | `{facts["recipe"]}`: base and adaptive in one stage, AdamW, averaged weights |
-| seen | {facts["clips"]:,} windows in {facts["step"]:,} steps |
-| hardware | {facts["hardware"]}, {facts["training_seconds"] / 3600:.2f} h by the clock |
-| held-out loss | {facts["held_out_loss"]:.4f}; untrained {facts["held_out_loss_untrained"]:.4f} |
+| data | procedural one-shot clips (`dreamontage/training/worlds.py`), 16 fps{pictures} |
+| recipe | `{facts["recipe"]}` (`dreamontage/training/recipes.py`) |
+| seen | {facts["examples"]:,} examples in {facts["step"]:,} steps |
+| hardware | {facts["hardware"]}, {facts["training_seconds"] / 60:.1f} min by the clock |
 
-The loss is the squared error of the velocity on clips drawn from seeds that no step uses, at times
-spread evenly over the whole noise range; photos, if any, are the same ones. It says that the model
-learns, not that its films are good.
+On held-out worlds, drawn from seeds that no step uses (photos, if any, are the training's), beside
+what the run started from:
+
+| score | now | at its start | |
+|---|---|---|---|
+{rows}
 
 - `vae/`: `LinearCodec`, principal components of 4x8x8 patches and a linear decoder,
-  {facts["z_dim"]} channels, fitted to the same data in closed form. Fine texture does not survive.
+  {z_dim} channels, fitted to the same data in closed form. Fine texture does not survive.
 - `text_encoder/`, `tokenizer/`: a random, frozen UMT5 of width 64. It knows the words of the
   captions ("the camera pans left", "a red star jumps") and spells out all others.
-- `transformer/`: stored as float16, loads as float32. Input is [noise | mask | condition].
-- Windows of up to 13 latents; a segment hands 2 latents to the next; 12 steps; no guidance.
+- `transformer/`: stored as float16, loads as float32.
 - `training.json`: the figures above as the run wrote them.
-
-To train on: `python -m dreamontage.training {facts["recipe"]} --out DIR --minutes M`; the same
-folder again goes on where it stopped.
 """

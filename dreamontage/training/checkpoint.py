@@ -34,6 +34,14 @@ def write_folder(folder: Path, fill: Callable[[Path], None]) -> None:
     partial.rename(folder)
 
 
+def write_file(file: Path, fill: Callable[[Path], None]) -> None:
+    """Make `file` appear whole, or not at all."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    partial = file.with_name(f".{file.name}.partial")
+    fill(partial)
+    partial.replace(file)
+
+
 def save(
     root: Path,
     *,
@@ -64,21 +72,19 @@ def load_latest(root: Path) -> tuple[dict[str, Any], dict[str, dict[str, Tensor]
     return facts, {file.stem: load_file(file) for file in folders[-1].glob("*.safetensors")}
 
 
-def optimiser_tensors(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """An optimiser's state as named tensors: '<parameter index>.<entry>'."""
-    state = optimiser.state_dict()["state"]
+def flat(state: Mapping[str, Mapping[str, Any]]) -> dict[str, Tensor]:
+    """An optimiser's state by parameter as named tensors: '<parameter>|<entry>'."""
     return {
-        f"{index}.{key}": torch.as_tensor(value)
-        for index, entries in state.items()
+        f"{name}|{key}": torch.as_tensor(value)
+        for name, entries in state.items()
         for key, value in entries.items()
     }
 
 
-def restore_optimiser(optimiser: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    """The inverse of `optimiser_tensors`; the groups' settings stay the optimiser's own."""
-    state: dict[int, dict[str, Tensor]] = {}
+def nested(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+    """The inverse of `flat`."""
+    state: dict[str, dict[str, Tensor]] = {}
     for name, value in tensors.items():
-        index, key = name.split(".", 1)
-        state.setdefault(int(index), {})[key] = value
-    groups = optimiser.state_dict()["param_groups"]
-    optimiser.load_state_dict({"state": state, "param_groups": groups})
+        parameter, key = name.split("|")
+        state.setdefault(parameter, {})[key] = value
+    return state

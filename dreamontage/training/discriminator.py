@@ -27,7 +27,7 @@ from torch.nn import functional as F  # noqa: N812
 from dreamontage.models.codec import LinearCodec
 from dreamontage.scorer.discriminator import LEVELS, WEIGHTS, CutDiscriminator
 from dreamontage.seeds import derive
-from dreamontage.training import faults, looks, missteps, worlds
+from dreamontage.training import disguises, faults, missteps, worlds
 from dreamontage.training.captions import SURFACES
 
 HELD_OUT_SURFACE = "stones"
@@ -36,6 +36,8 @@ HELD_OUT_SURFACE = "stones"
 assert HELD_OUT_SURFACE in SURFACES
 
 _RENDERED = 80  # most frames to render for a clip that is shown at a higher pace
+# A passage or a change of style at a higher pace would be next to a cut.
+_QUICK = worlds.Mixture(expressions=(0.5, 0.0, 0.25, 0.25, 0.0))
 _SMEAR = 3  # frames to either side that a codec may smear a fault over
 
 
@@ -52,7 +54,7 @@ class CutRecipe:
 
 
 def scorer_cuts_cpu() -> CutRecipe:
-    """The cut discriminator on one thread of a CPU: some 25,000 clips, in an hour."""
+    """The cut discriminator on one thread: some 25,000 clips, an hour; less with `--minutes`."""
     return CutRecipe(name="scorer_cuts_cpu")
 
 
@@ -107,6 +109,7 @@ def draw(
         width=width,
         device=device,
         photos_NCHW=photos_NCHW,
+        mixture=worlds.Mixture() if pace == 1 else _QUICK,
     )
     kept = [index for index, prompt in enumerate(prompts) if surfaces(prompt)]
     clips_BCTHW = clips_BCTHW[kept, :, ::pace]
@@ -115,15 +118,15 @@ def draw(
     passing = missteps.misstep(clips_BCTHW, clips_BCTHW.roll(2, 0), generator=generator)
     chance_B = torch.rand(len(kept), 1, 1, 1, 1, generator=generator, device=clips_BCTHW.device)
     clips_BCTHW = torch.where(chance_B < 0.3, passing.clean_BCTHW, clips_BCTHW)
-    clips_BCTHW = looks.relit(clips_BCTHW, generator=generator)
+    clips_BCTHW = disguises.relit(clips_BCTHW, generator=generator)
     weights = torch.tensor([good, *[(1 - good) / (LEVELS - 1)] * (LEVELS - 1)])
     levels_B = torch.multinomial(
         weights.to(clips_BCTHW.device), len(kept), True, generator=generator
     )
     faulty = faults.cut(clips_BCTHW, others_BCTHW, generator=generator, levels_B=levels_B)
-    seen_BCTHW = looks.faded(faulty.clips_BCTHW, generator=generator)
+    seen_BCTHW = disguises.faded(faulty.clips_BCTHW, generator=generator)
     return Labelled(
-        clips_BCTHW=looks.weakened(seen_BCTHW, generator=generator, codec=codec),
+        clips_BCTHW=disguises.weakened(seen_BCTHW, generator=generator, codec=codec),
         levels_B=faulty.levels_B,
         severities_B=faulty.severities_B,
         where_BT=faulty.where_BT,

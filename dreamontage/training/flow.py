@@ -1,7 +1,7 @@
 """Flow matching: x_t = (1 - t) x0 + t noise, and the model predicts the velocity noise - x0.
 
-Shapes: B windows, Z latent channels, C = mask + Z condition channels, L latent frames, H W height
-and width of the latents, S tokens, D width.
+Shapes: B windows, Z latent channels, C input channels, L latent frames, H W height and width of the
+latents, S tokens, D width.
 """
 
 from __future__ import annotations
@@ -9,38 +9,94 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from diffusers import UniPCMultistepScheduler
 from torch import Tensor
-
-from dreamontage.training.windows import Windows
 
 TIMESTEPS = 1000  # the model is told t * 1000, as diffusers' schedulers tell it
 
 
-def draw_times(batch: int, *, shift: float, uniform: float, generator: torch.Generator) -> Tensor:
+def draw_times(
+    batch: int,
+    *,
+    shift: float,
+    uniform: float,
+    generator: torch.Generator,
+    between: tuple[float, float] = (0.0, 1.0),
+) -> Tensor:
     """Times (B,) in (0, 1): logit-normal, shifted as the scheduler's `flow_shift` shifts sampling.
 
     A fraction `uniform` is drawn evenly instead: the shifted logit-normal hardly ever visits the
-    low noise levels at which the sampler makes its last steps.
+    low noise levels at which the sampler makes its last steps. `between`: the part of the times
+    that one expert of several has, to which all are scaled.
     """
     normal = torch.randn(batch, generator=generator, device=generator.device)
     even = torch.rand(batch, generator=generator, device=generator.device)
     choice = torch.rand(batch, generator=generator, device=generator.device)
     bell = torch.sigmoid(normal)
     bell = shift * bell / (1 + (shift - 1) * bell)
-    return torch.where(choice < uniform, even, bell).clamp(1e-3, 1 - 1e-3)
+    low, high = between
+    times = torch.where(choice < uniform, even, bell).clamp(1e-3, 1 - 1e-3)
+    return low + (high - low) * times
 
 
-def velocity_loss(
-    model: Any, windows: Windows, prompts_BSD: Tensor, *, times_B: Tensor, noise_BZLHW: Tensor
+def velocity_errors(
+    model: Any,
+    clean_BZLHW: Tensor,
+    condition_BCLHW: Tensor,
+    prompts_BSD: Tensor,
+    *,
+    times_B: Tensor,
+    noise_BZLHW: Tensor,
+    **extra: Any,
 ) -> Tensor:
-    """Mean squared error of the velocity for each window, (B,)."""
-    t = times_B[:, None, None, None, None]
-    clean = windows.latents_BZLHW
-    noisy_BZLHW = torch.lerp(clean, noise_BZLHW, t)
+    """Mean squared error of the velocity for each window, (B,). `extra` goes to the model."""
+    noisy_BZLHW = torch.lerp(clean_BZLHW, noise_BZLHW, times_B[:, None, None, None, None])
     (velocity_BZLHW,) = model(
-        hidden_states=torch.cat((noisy_BZLHW, windows.condition_BCLHW), 1),
+        hidden_states=torch.cat((noisy_BZLHW, condition_BCLHW), 1),
         timestep=times_B * TIMESTEPS,
         encoder_hidden_states=prompts_BSD,
         return_dict=False,
+        **extra,
     )
-    return (velocity_BZLHW.float() - (noise_BZLHW - clean)).square().flatten(1).mean(1)
+    return (velocity_BZLHW.float() - (noise_BZLHW - clean_BZLHW)).square().flatten(1).mean(1)
+
+
+@torch.no_grad()
+def sample(
+    model: Any,
+    condition_BCLHW: Tensor,
+    prompts_BSD: Tensor,
+    *,
+    noise_BZLHW: Tensor,
+    steps: int,
+    shift: float,
+    start_BZLHW: Tensor | None = None,
+    strength: float = 1.0,
+    **extra: Any,
+) -> Tensor:
+    """Denoise a batch of windows as the pipeline does, without guidance; normalised latents.
+
+    With `start_BZLHW`, from these latents noised to `strength`. `extra` goes to the model.
+    """
+    scheduler = UniPCMultistepScheduler(
+        prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=shift
+    )
+    scheduler.set_timesteps(steps)
+    latents_BZLHW, begin = noise_BZLHW, 0
+    if start_BZLHW is not None:
+        levels = scheduler.sigmas[:-1].tolist()
+        begin = next(step for step, level in enumerate(levels) if level <= strength)
+        latents_BZLHW = torch.lerp(start_BZLHW, noise_BZLHW, levels[begin])
+        scheduler.set_begin_index(begin)
+    for t in scheduler.timesteps[begin:]:
+        (velocity_BZLHW,) = model(
+            hidden_states=torch.cat((latents_BZLHW, condition_BCLHW), 1),
+            timestep=t.to(latents_BZLHW.device).expand(len(latents_BZLHW)),
+            encoder_hidden_states=prompts_BSD,
+            return_dict=False,
+            **extra,
+        )
+        latents_BZLHW = scheduler.step(velocity_BZLHW.float(), t, latents_BZLHW, return_dict=False)[
+            0
+        ]
+    return latents_BZLHW

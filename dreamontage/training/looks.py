@@ -1,81 +1,93 @@
-"""How films look that are none the less whole: changes of light, fog, and what weak models leave.
+"""Looks of a world: passages from one world to another, and styles of drawing, over time.
 
-Good and faulty clips go through these alike, so that a discriminator cannot tell a fault by its
-look: the softness, the noise and the 8-pixel blocks of a codec and of a little trained model.
-
-Shapes: B clips, C channels, T frames, H height, W width, Z latent channels.
+Shapes: N clips, T frames, C channels, H height, W width.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
-from torch.nn import functional as F  # noqa: N812
 
-from dreamontage.models.codec import PATCH, STRIDE, LinearCodec
+from dreamontage.training.captions import PASSAGES, STYLES
 
-_NOISE = 0.7  # most noise in the latents, in their normalised unit
-_GRAIN = 0.08  # most noise in the pixels, in [-1, 1]
+_KINDS = tuple(name for name, _ in PASSAGES)
 
 
-def relit(clips_BCTHW: Tensor, *, generator: torch.Generator, share: float = 0.3) -> Tensor:
-    """Light that changes once, within 5 frames or more, in a share of the clips."""
-    batch, channels, frames = clips_BCTHW.shape[:3]
-    device = clips_BCTHW.device
+@dataclass(frozen=True, kw_only=True)
+class View:
+    """How a layer is looked at: screen coordinates times `zoom_NT`, plus `shift_NT2`."""
 
-    def uniform(low: float, high: float, *shape: int) -> Tensor:
-        return low + (high - low) * torch.rand((batch, *shape), generator=generator, device=device)
-
-    length_B1 = uniform(5, max(6, frames / 2), 1)
-    start_B1 = uniform(0, 1, 1) * (frames - length_B1)
-    way_BT = ((torch.arange(frames, device=device) - start_B1) / length_B1).clamp(0, 1)
-    gain_BC = (uniform(-0.6, 0.6, 1) + uniform(-0.2, 0.2, channels)).exp()
-    gain_BC = gain_BC.where(uniform(0, 1, 1) < share, 1)
-    gain_BCT = 1 + (gain_BC[..., None] - 1) * way_BT[:, None]
-    return ((clips_BCTHW + 1) * gain_BCT[..., None, None]).clamp(0, 2) - 1
+    zoom_NT: Tensor
+    shift_NT2: Tensor
 
 
-def faded(clips_BCTHW: Tensor, *, generator: torch.Generator) -> Tensor:
-    """Some of the clips in fog, in the dark, or pale."""
-    size = (len(clips_BCTHW), 1, 1, 1, 1)
+def passage_views(kinds_N: Tensor, way_N2: Tensor, eased_NT: Tensor) -> tuple[View, View]:
+    """Views of the old and of the new world while one becomes the other.
 
-    def uniform(low: float, high: float) -> Tensor:
-        return low + (high - low) * torch.rand(size, generator=generator, device=clips_BCTHW.device)
-
-    contrast = uniform(0.2, 1).where(uniform(0, 1) < 0.4, 1)
-    colour = uniform(0, 1).where(uniform(0, 1) < 0.4, 1)
-    level = uniform(-1, 1) * (1 - contrast)
-    grey = clips_BCTHW.mean(1, keepdim=True)
-    return torch.lerp(grey.expand_as(clips_BCTHW), clips_BCTHW, colour) * contrast + level
-
-
-def weakened(
-    clips_BCTHW: Tensor,
-    *,
-    generator: torch.Generator,
-    codec: LinearCodec | None = None,
-    share: float = 0.6,
-) -> Tensor:
-    """A share of the clips through the codec, its latents noisy and smoothed; grain over some.
-
-    The codec needs 1 + 4k frames, and a height and width of multiples of 8: other clips are
-    spared it.
+    Args:
+        kinds_N: indices of `captions.PASSAGES`.
+        way_N2: the direction of a slide or wipe, a unit step along one axis.
+        eased_NT: 0 before the passage, 1 after it.
     """
-    batch, _, frames, height, width = clips_BCTHW.shape
-    device = clips_BCTHW.device
+    slides = (kinds_N == _KINDS.index("slide"))[:, None]
+    dives = (kinds_N == _KINDS.index("dive"))[:, None]
+    step_NT2 = 2 * (eased_NT * slides)[..., None] * way_N2[:, None]
+    rest_NT2 = 2 * ((1 - eased_NT) * slides)[..., None] * way_N2[:, None]
+    old = View(zoom_NT=torch.exp(-1.2 * eased_NT * dives), shift_NT2=step_NT2)
+    new = View(zoom_NT=1 + 1.5 * (1 - eased_NT) * dives, shift_NT2=-rest_NT2)
+    return old, new
 
-    def uniform() -> Tensor:
-        return torch.rand((batch, 1, 1, 1, 1), generator=generator, device=device)
 
-    out = clips_BCTHW
-    fits = frames % STRIDE == 1 and height % PATCH == 0 and width % PATCH == 0
-    if codec is not None and fits:
-        latents_BZLHW = codec.encode(out.clamp(-1, 1), False)[0].mean
-        std_Z111 = latents_BZLHW.new_tensor(codec.config.latents_std)[:, None, None, None]
-        noise = torch.randn(latents_BZLHW.shape, generator=generator, device=device)
-        smooth = F.avg_pool3d(latents_BZLHW, (1, 3, 3), 1, (0, 1, 1), count_include_pad=False)
-        latents_BZLHW = torch.lerp(latents_BZLHW, smooth, uniform() ** 2)
-        latents_BZLHW = latents_BZLHW + noise * std_Z111 * _NOISE * uniform() ** 2
-        out = torch.where(uniform() < share, codec.decode(latents_BZLHW, False)[0], out)
-    grain = torch.randn(out.shape, generator=generator, device=device) * uniform() ** 2 * _GRAIN
-    return (out + grain * (uniform() < share)).clamp(-1, 1)
+def passage_masks(
+    kinds_N: Tensor, way_N2: Tensor, eased_NT: Tensor, melt_NHW: Tensor, *, aspect: float
+) -> Tensor:
+    """How much of the new world shows, (N, T, 1, H, W) in [0, 1].
+
+    Args:
+        melt_NHW: the order in which places melt, 0 first, 1 last.
+        aspect: width over height of the picture.
+    """
+    height, width = melt_NHW.shape[1:]
+    x_W = (torch.arange(width, device=melt_NHW.device) * 2 + 1) / width - 1
+    y_H = (torch.arange(height, device=melt_NHW.device) * 2 + 1) / height - 1
+    # What each place waits for, from 0 to 1, with some room for the soft edge.
+    along_NHW = way_N2[:, 0, None, None] * x_W + way_N2[:, 1, None, None] * y_H[:, None]
+    radius_HW = torch.hypot(x_W * min(1.0, aspect), y_H[:, None] * min(1.0, 1 / aspect)) / 1.42
+    wait_NHW = torch.where(
+        (kinds_N == _KINDS.index("dive"))[:, None, None],
+        radius_HW,
+        torch.where(
+            (kinds_N == _KINDS.index("melt"))[:, None, None], melt_NHW, (1 - along_NHW) / 2
+        ),
+    )
+    # A melt has a softer edge than the others, which are some two pixels wide.
+    soft_N = torch.where(kinds_N == _KINDS.index("melt"), 0.2, 2 / max(height, width))
+    soft_N111 = soft_N[:, None, None, None]
+    mask_NTHW = (eased_NT[..., None, None] * (1 + soft_N111) - wait_NHW[:, None]) / soft_N111
+    return mask_NTHW.clamp(0, 1)[:, :, None]
+
+
+def restyle(frames_NTCHW: Tensor, styles_N2: Tensor, eased_NT: Tensor) -> Tensor:
+    """Frames in [0, 1] fading from one style to another.
+
+    Args:
+        styles_N2: indices of `captions.STYLES`, before and after.
+        eased_NT: 0 before the change, 1 after it.
+    """
+    red, green, blue = frames_NTCHW.split(1, dim=2)
+    grey_NT1HW = 0.3 * red + 0.59 * green + 0.11 * blue
+    right = grey_NT1HW.diff(dim=4, append=grey_NT1HW[..., -1:]).abs()
+    down = grey_NT1HW.diff(dim=3, append=grey_NT1HW[..., -1:, :]).abs()
+    drawing_NT1HW = (1 - 5 * (right + down)).clamp(0.1, 0.97)
+    looks = {
+        "a photograph": frames_NTCHW,
+        "a drawing": drawing_NT1HW.expand_as(frames_NTCHW),
+        "a poster": (frames_NTCHW * 3).round() / 3,
+        "a grey film": grey_NT1HW.expand_as(frames_NTCHW),
+    }
+    looks_SNTCHW = torch.stack([looks[name] for name in STYLES])
+    clips_N = torch.arange(len(styles_N2), device=styles_N2.device)
+    before, after = (looks_SNTCHW[styles_N2[:, i], clips_N] for i in range(2))
+    return torch.lerp(before, after, eased_NT[..., None, None, None])

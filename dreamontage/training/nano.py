@@ -23,12 +23,14 @@ from dreamontage.training import worlds
 from dreamontage.training.captions import vocabulary
 
 FLOW_SHIFT = 3.0
+STEPS = 12
+SHARD = "15MB"  # the largest file of weights
 # dreamontage/pipeline.py reads these from model_index.json.
-PIPELINE_SETTINGS: Mapping[str, Any] = {
+PIPELINE_SETTINGS: dict[str, Any] = {
     "window_latents": 13,
     "tail_latents": 2,
     "max_sequence_length": text.TEXT_LENGTH,
-    "default_steps": 12,
+    "default_steps": STEPS,
     "default_guidance": 1.0,
     "conditioning": "interm",
 }
@@ -55,7 +57,7 @@ def build_frozen(
     seed: int,
     z_dim: int,
     batches: int,
-    device: str = "cpu",
+    device: torch.device | str = "cpu",
     photos: Tensor | None = None,
     size: int = 64,
 ) -> Frozen:
@@ -97,22 +99,37 @@ def load_frozen(folder: Path) -> Frozen:
     )
 
 
+@dataclass(frozen=True, kw_only=True)
+class Size:
+    """The shape of a nano DiT. `z_dim` is the codec's, `text_width` the text encoder's."""
+
+    heads: int = 4
+    layers: int = 5
+    ffn: int = 768
+    z_dim: int = 48
+    text_width: int = 64
+    patch: tuple[int, int, int] = (1, 1, 1)
+
+
 def build_transformer(
-    *, z_dim: int, heads: int, layers: int, ffn: int, text_width: int = 64, seed: int = 0
+    size: Size, *, in_channels: int | None = None, seed: int = 0
 ) -> DreaMontageTransformer3DModel:
-    """An untrained DiT whose input is [noise | mask | condition] and whose last layer is zero."""
+    """An untrained DiT whose input is [noise | mask | condition] and whose last layer is zero.
+
+    `in_channels` takes the place of that input's, for a DiT that is told more.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = DreaMontageTransformer3DModel(
-            patch_size=(1, 1, 1),
-            num_attention_heads=heads,
+            patch_size=size.patch,
+            num_attention_heads=size.heads,
             attention_head_dim=64,
-            in_channels=z_dim + MASK_CHANNELS + z_dim,
-            out_channels=z_dim,
-            text_dim=text_width,
+            in_channels=in_channels or size.z_dim + MASK_CHANNELS + size.z_dim,
+            out_channels=size.z_dim,
+            text_dim=size.text_width,
             freq_dim=128,
-            ffn_dim=ffn,
-            num_layers=layers,
+            ffn_dim=size.ffn,
+            num_layers=size.layers,
             rope_max_seq_len=256,
         )
     # The first velocity is then zero, not noise of the initial weights' own making.
@@ -121,16 +138,33 @@ def build_transformer(
     return model
 
 
+def load_transformer(folder: Path) -> DreaMontageTransformer3DModel:
+    """The DiT of a model folder, in float32."""
+    return DreaMontageTransformer3DModel.from_pretrained(
+        folder / "transformer", torch_dtype=torch.float32
+    )
+
+
+def copy_of(
+    model: DreaMontageTransformer3DModel, state: Mapping[str, Tensor]
+) -> DreaMontageTransformer3DModel:
+    """A model of the same config that holds `state`, on the CPU."""
+    made = type(model).from_config(model.config)
+    made.load_state_dict(dict(state))
+    return made.eval()
+
+
 def save_folder(
     folder: Path,
     frozen: Frozen,
     transformer: DreaMontageTransformer3DModel,
     *,
     maturity: str | None,
+    settings: Mapping[str, Any] = PIPELINE_SETTINGS,
 ) -> None:
     """Write a whole model folder. The DiT is stored as float16 and loads as float32."""
     save_frozen(folder, frozen)
-    transformer.half().save_pretrained(folder / "transformer")
+    transformer.half().save_pretrained(folder / "transformer", max_shard_size=SHARD)
     scheduler = UniPCMultistepScheduler(
         prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=FLOW_SHIFT
     )
@@ -143,7 +177,7 @@ def save_folder(
         "tokenizer": ["transformers", "PreTrainedTokenizerFast"],
         "transformer": ["dreamontage.models.transformer", "DreaMontageTransformer3DModel"],
         "vae": ["dreamontage.models.codec", "LinearCodec"],
-        **PIPELINE_SETTINGS,
+        **settings,
         "maturity": maturity,
     }
     (folder / "model_index.json").write_text(json.dumps(index, indent=2) + "\n")

@@ -1,169 +1,217 @@
-"""Trains the Bradley-Terry head on preference pairs: on files of them, or on faults made here.
+"""Tailored DPO: the policy learns which of two films that differ in their seeds is the better one.
 
-Made pairs are of both kinds that the paper trains DPO on. A: of four films of one shot with cuts of
-different severity (or none), the best and the worst. B: one shot whose subject moves right, and
-wrong. Both sides of a pair go through the same looks.
+The surrogate for a flow model's likelihood is Flow-DPO's: squared velocity errors of policy and
+reference on winner and loser, at the same time and with the same noise, and a beta that does not
+change with time (a time-weighted one invites reward hacking). The paper names none.
 
-Shapes: N pairs, F features.
+Shapes: B pairs, P pairs in store, Z latent channels, L latent frames, H W height and width.
 """
 
 from __future__ import annotations
 
-import argparse
 import random
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from fractions import Fraction
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor
+from torch.nn import functional as F  # noqa: N812
 
-from dreamontage import media
-from dreamontage.models.codec import LinearCodec
-from dreamontage.scorer import Film, Score
-from dreamontage.scorer.measures import PIXELS
-from dreamontage.scorer.preference import FEATURES, WEIGHTS, PreferenceHead, features
+from dreamontage.scorer import discriminator
 from dreamontage.seeds import derive
-from dreamontage.training import faults, looks, missteps, worlds
-from dreamontage.training.pairs import read_pairs
+from dreamontage.training import checkpoint, flow, nano
+from dreamontage.training.adaptive import Shape, Study, WindowsObjective, WindowSource, decode
+from dreamontage.training.feed import Batch
+from dreamontage.training.pairmaking import Judge, Pairs, judge_motion, make_pairs
+from dreamontage.training.recipe import Setting
+from dreamontage.training.windows import Guiding
+from dreamontage.training.worlds import Mixture
 
-FPS = Fraction(16)
-GROUP = 4
-RIDGE = 0.5
-"""Weight of the squared weights in the loss, in pairs: keeps a feature that always tells finite."""
+# Keyframes far apart in content are what tears a film; subjects that act are what deforms.
+_TORN = Guiding(start={"first_last": 50, "several": 50}, middle={"several": 100})
+_TRANSITIONS = Mixture(expressions=(0.15, 0.15, 0.1, 0.2, 0.4))
+_ACTING = Guiding(start={"none": 20, "first": 60, "last": 20}, middle={"none": 100})
+_SPORT = Mixture(expressions=(0.0, 0.0, 1.0, 0.0, 0.0))
 
 
 @dataclass(frozen=True, kw_only=True)
-class ScoredPair:
-    source: Literal["A", "B"]
-    winner: list[Score]
-    loser: list[Score]
+class Preferences:
+    """How pairs are made and learnt from.
 
-
-def made_pairs(
-    seed: int, count: int, *, codec: LinearCodec | None, height: int = 64, width: int = 64
-) -> Iterator[ScoredPair]:
-    """Pairs of the worlds of `seed`, A and B in turns."""
-    for index in range(count):
-        here = derive(seed, "pair", index)
-        generator = torch.Generator().manual_seed(here)
-        clips, _, _ = worlds.clips(here, 2, frames=33, height=height, width=width)
-        own, other = clips[:1], clips[1:]
-        source: Literal["A", "B"]
-        if index % 2:
-            source = "B"
-            made = missteps.misstep(
-                own,
-                other,
-                generator=generator,
-                levels_B=torch.randint(1, 5, (1,), generator=generator),
-            )
-            group = [made.clean_BCTHW, made.clips_BCTHW]
-        else:
-            source = "A"
-            levels_G = torch.randperm(faults.LEVELS, generator=generator)[:GROUP]
-            cut = faults.cut(
-                own.expand(GROUP, -1, -1, -1, -1),
-                other.expand(GROUP, -1, -1, -1, -1),
-                generator=generator,
-                levels_B=levels_G,
-            )
-            order = cut.severities_B.argsort()
-            group = [cut.clips_BCTHW[order[:1]], cut.clips_BCTHW[order[-1:]]]
-        # The same draws for both: a pair is told apart by its fault and by nothing else.
-        look = [torch.Generator().manual_seed(here) for _ in group]
-        seen = [
-            looks.weakened(clip, generator=each, codec=codec)
-            for clip, each in zip(group, look, strict=True)
-        ]
-        winner, loser = (scored(clip_BCTHW[0]) for clip_BCTHW in seen)
-        yield ScoredPair(source=source, winner=winner, loser=loser)
-
-
-def scored(clip_CTHW: Tensor) -> list[Score]:
-    """The gate's scores of a clip in [-1, 1] without conditions."""
-    frames_THWC = ((clip_CTHW.movedim(0, -1) + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
-    return PIXELS.watch(Film(path=Path("unread"), fps=FPS), frames_THWC.cpu().numpy())
-
-
-def read_scored(path: Path) -> list[ScoredPair]:
-    """The pairs of a file, their films measured. Raises ValueError as `read_pairs` does."""
-
-    def measured(name: str) -> list[Score]:
-        film = path.parent / name
-        fps = media.probe(film).fps
-        if fps is None:
-            raise ValueError(f"{film} is no film: pairs that a head learns from must be")
-        return PIXELS(Film(path=film, fps=fps))
-
-    return [
-        ScoredPair(source=pair.source, winner=measured(pair.winner), loser=measured(pair.loser))
-        for pair in read_pairs(path)
-    ]
-
-
-def fit(pairs: Sequence[ScoredPair], *, names: Sequence[str] = FEATURES) -> PreferenceHead:
-    """The Bradley-Terry head that makes the pairs most likely; a convex problem, solved by Newton.
-
-    Raises ValueError for no pairs.
+    `beta` scales squared errors that are averaged over a window's values. `pairs` are wanted of
+    each maker; `held_out` of all of them are kept for the scores.
     """
-    if not pairs:
-        raise ValueError("pairs: at least one is needed")
-    better_NF, worse_NF = (
-        torch.tensor([features(scores, names) for scores in side], dtype=torch.float64)
-        for side in ([pair.winner for pair in pairs], [pair.loser for pair in pairs])
-    )
-    ahead_NF = better_NF - worse_NF
-    scale_F = ahead_NF.square().mean(0).sqrt().clamp_min(1e-6)
-    x_NF = ahead_NF / scale_F
-    weights_F = torch.zeros(len(names), dtype=torch.float64)
-    for _ in range(50):
-        chance_N = torch.sigmoid(x_NF @ weights_F)
-        slope_F = x_NF.T @ (1 - chance_N) - RIDGE * weights_F
-        bend_FF = (x_NF.T * (chance_N * (1 - chance_N))) @ x_NF + RIDGE * torch.eye(len(names))
-        step_F = torch.linalg.solve(bend_FF, slope_F)
-        weights_F = weights_F + step_F
-        if step_F.abs().max() < 1e-9:
-            break
-    return PreferenceHead(weights=dict(zip(names, (weights_F / scale_F).tolist(), strict=True)))
+
+    shape: Shape
+    beta: float = 500.0
+    pairs: int = 600
+    group: int = 4
+    steps: int = 8
+    batch: int = 24
+    held_out: int = 64
+    gap_cuts: float = 0.3  # levels of the discriminator
+    gap_motion: float = 0.05  # of the true film's changes
 
 
-def accuracy(head: PreferenceHead, pairs: Sequence[ScoredPair]) -> float:
-    """Share of the pairs whose winner has the higher reward; equal ones count half."""
-    ahead = [head.reward(pair.winner) - head.reward(pair.loser) for pair in pairs]
-    return sum(0.5 if gap == 0 else float(gap > 0) for gap in ahead) / len(ahead)
+def flow_dpo(
+    policy_winner_B: Tensor,
+    policy_loser_B: Tensor,
+    reference_winner_B: Tensor,
+    reference_loser_B: Tensor,
+    *,
+    beta: float,
+) -> tuple[Tensor, Tensor]:
+    """Loss and margin of each pair, (B,), from squared velocity errors at one time and noise.
+
+    The margin is how much more the policy prefers the winner than its reference does; at first it
+    is 0 and the loss ln 2 (Liu et al., "Improving Video Generation with Human Feedback", 2025).
+    """
+    gain_winner_B = reference_winner_B - policy_winner_B
+    gain_loser_B = reference_loser_B - policy_loser_B
+    margin_B = beta * (gain_winner_B - gain_loser_B)
+    return -F.logsigmoid(margin_B), margin_B
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
-        "pairs", nargs="*", type=Path, help="files of pairs; none: made from faults"
-    )
-    parser.add_argument(
-        "--made", type=int, default=400, help="pairs to make where no file is given"
-    )
-    parser.add_argument("--out", type=Path, default=WEIGHTS)
-    parser.add_argument("--codec", type=Path, default=WEIGHTS.parents[1] / "nano" / "vae")
-    asked = parser.parse_args()
-    torch.set_num_threads(1)
-    if asked.pairs:
-        pairs = [pair for path in asked.pairs for pair in read_scored(path)]
-    else:
-        codec = LinearCodec.from_pretrained(asked.codec)
-        pairs = list(made_pairs(derive(0, "preference"), asked.made, codec=codec))
-    random.Random(0).shuffle(pairs)
-    held_out = pairs[: len(pairs) // 4]
-    trial = fit(pairs[len(held_out) :])
-    for source in ("A", "B"):
-        some = [pair for pair in held_out if pair.source == source]
-        if some:
-            print(f"{source}: {accuracy(trial, some):.1%} of {len(some)} held-out pairs right")
-    head = fit(pairs)
-    head.save(asked.out)
-    print({name: round(weight, 3) for name, weight in head.weights.items()})
+class PreferenceObjective:
+    """See the module. The reference is what the run starts from."""
+
+    def __init__(self, setting: Setting, study: Study, preferences: Preferences) -> None:
+        assert setting.init is not None, "a preference is learnt by weights that can already film"
+        self.setting, self.preferences = setting, preferences
+        self.windows = WindowsObjective(setting, study)
+        self.model = self.windows.model
+        self.reference = setting.dress(nano.load_transformer(setting.init)).eval()
+        self.reference.requires_grad_(False)
+        store = setting.folder / "frozen" / "pairs.safetensors"
+        if not store.exists():
+            checkpoint.write_file(store, lambda path: save_file(self._make().tensors(), path))
+        every = Pairs.of({name: t.to(setting.device) for name, t in load_file(store).items()})
+        # Both makers' pairs are in both parts: one in so many is kept apart.
+        apart = torch.arange(len(every)) % max(2, len(every) // preferences.held_out) == 0
+        self.held_out, self.pairs = _taken(every, apart), _taken(every, ~apart)
+
+    def _make(self) -> Pairs:
+        """Pairs of both makers, half and half, by the reference."""
+        setting, wanted = self.setting, self.preferences
+        cuts = discriminator.load().to(setting.device)
+
+        def judge_cuts(made_BCTHW: Tensor, true_BCTHW: Tensor) -> Tensor:
+            return cuts.rate(made_BCTHW).severity_B
+
+        makers: list[tuple[str, Guiding, Mixture, Judge, float]] = [
+            ("cuts", _TORN, _TRANSITIONS, judge_cuts, wanted.gap_cuts),
+            ("motion", _ACTING, _SPORT, judge_motion, wanted.gap_motion),
+        ]
+        made = []
+        for name, guiding, mixture, judge, gap in makers:
+            study = replace(self.windows.study, guiding=guiding, mixture=mixture)
+            source = WindowSource(setting.folder / "frozen", setting.device, study)
+            pairs = make_pairs(
+                self._batches(source, name),
+                sample=self._sample,
+                judge=judge,
+                decode=lambda latents: decode(self.windows.frozen.vae, latents, middle=False),
+                count=wanted.pairs,
+                group=wanted.group,
+                least_gap=gap,
+                generator=torch.Generator(setting.device).manual_seed(
+                    derive(setting.seed, "pairs", name)
+                ),
+            )
+            made.append(pairs.tensors())
+        return Pairs.of({name: torch.cat([m[name] for m in made]).cpu() for name in made[0]})
+
+    def _sample(self, condition_BCLHW: Tensor, prompts_BSD: Tensor, noise_BZLHW: Tensor) -> Tensor:
+        with self.setting.autocast():
+            return flow.sample(
+                self.reference,
+                condition_BCLHW,
+                prompts_BSD,
+                noise_BZLHW=noise_BZLHW,
+                steps=self.preferences.steps,
+                shift=nano.FLOW_SHIFT,
+            )
+
+    def _batches(self, source: WindowSource, name: str) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Start windows to sample: twice as many as are wanted, for some groups are all alike."""
+        shape = self.preferences.shape
+        for index in range(-(-2 * self.preferences.pairs // shape.batch)):
+            seed = derive(self.setting.seed, "pairs", name, index)
+            batch = source.windows(shape, seed=seed, middle=False)
+            yield batch.latents_BZLHW, batch.condition_BCLHW, source.embed(batch)
+
+    def draw(self, seed: int, progress: float, repeat: int) -> Batch:
+        """Which pairs to learn from next; they lie on the device."""
+        rng = random.Random(seed)
+        count = self.preferences.batch * repeat
+        return {"rows": torch.tensor(rng.choices(range(len(self.pairs)), k=count))}
+
+    def loss(self, model: Any, batch: Batch, *, seed: int) -> tuple[Tensor, int]:
+        pairs = _taken(self.pairs, batch["rows"])
+        generator = torch.Generator(self.setting.device).manual_seed(derive(seed, "noise"))
+        loss_B, _ = self._compare(model, pairs, generator)
+        return loss_B.mean(), len(pairs)
+
+    def _compare(
+        self, model: Any, pairs: Pairs, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        times_B = flow.draw_times(
+            len(pairs), shift=nano.FLOW_SHIFT, uniform=0.2, generator=generator
+        )
+        shape = pairs.winner_PZLHW.shape
+        noise_BZLHW = torch.randn(shape, generator=generator, device=generator.device)
+
+        def errors(which: Any) -> tuple[Tensor, Tensor]:
+            both = flow.velocity_errors(
+                which,
+                torch.cat((pairs.winner_PZLHW, pairs.loser_PZLHW)).float(),
+                pairs.condition_PCLHW.float().repeat(2, 1, 1, 1, 1),
+                pairs.prompts_PSD.float().repeat(2, 1, 1),
+                times_B=times_B.repeat(2),
+                noise_BZLHW=noise_BZLHW.repeat(2, 1, 1, 1, 1),
+            )
+            winner_B, loser_B = both.chunk(2)
+            return winner_B, loser_B
+
+        with torch.no_grad(), self.setting.autocast():
+            reference_winner_B, reference_loser_B = errors(self.reference)
+        policy_winner_B, policy_loser_B = errors(model)
+        return flow_dpo(
+            policy_winner_B,
+            policy_loser_B,
+            reference_winner_B,
+            reference_loser_B,
+            beta=self.preferences.beta,
+        )
+
+    @property
+    def source(self) -> PreferenceObjective:
+        return self
+
+    @torch.no_grad()
+    def scores(self, model: Any) -> dict[str, float]:
+        """Loss, accuracy and margin on held-out pairs, and the scores of the windows it renders."""
+        generator = torch.Generator(self.setting.device).manual_seed(0)
+        rounds = [self._compare(model, self.held_out, generator) for _ in range(4)]
+        loss_B, margin_B = (torch.cat(parts) for parts in zip(*rounds, strict=True))
+        found = {
+            "loss": float(loss_B.mean()),
+            "accuracy": float((margin_B > 0).float().mean()),
+            "margin": float(margin_B.mean()),
+        }
+        rest = {name: v for name, v in self.windows.scores(model).items() if name != "loss"}
+        return found | rest
+
+    def films(self, model: Any) -> Sequence[Sequence[Tensor]]:
+        return self.windows.films(model)
+
+    def export(self, state: Mapping[str, Tensor], folder: Path, facts: Mapping[str, Any]) -> None:
+        self.windows.export(state, folder, facts)
 
 
-if __name__ == "__main__":
-    main()
+def _taken(pairs: Pairs, rows: Tensor) -> Pairs:
+    """The pairs of the given rows."""
+    return Pairs.of({name: t[rows.to(t.device)] for name, t in pairs.tensors().items()})

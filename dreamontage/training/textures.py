@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
+from dreamontage.devices import ship
 from dreamontage.training.captions import COLOURS, SHAPES, SURFACES
 
 
@@ -57,11 +58,43 @@ def _voronoi(batch: int, size: int, generator: torch.Generator) -> Tensor:
     return F.interpolate(cells, size=(size, size), mode="bilinear")[:, 0]
 
 
+def _leaves(batch: int, size: int, generator: torch.Generator) -> Tensor:
+    """Dead leaves: discs and slabs of all sizes over each other, (B, 3, size, size) in [0, 1].
+
+    Sizes follow a power law, which gives the edges and occlusions of natural pictures (Lee, Mumford
+    and Huang, "Occlusion models for natural images", 2001).
+    """
+    device = generator.device
+    x, y = grid(size, device)
+    count = 36
+    params_BK9 = torch.rand(batch, count, 9, generator=generator, device=device)
+    # From large to small, so that every size is seen.
+    radius_BK = 1.1 * torch.linspace(0, 1, count, device=device).mul(-2.6).exp()
+    radius_BK = radius_BK * (0.7 + 0.6 * params_BK9[..., 0])
+    angle_BK = params_BK9[..., 1] * math.pi
+    colour_BK3 = params_BK9[..., 6:9]
+    vivid_B11 = torch.rand(batch, 1, 1, generator=generator, device=device) ** 0.5
+    colour_BK3 = torch.lerp(colour_BK3.mean(2, keepdim=True), colour_BK3, vivid_B11)
+    picture = torch.full((batch, 3, size, size), 0.5, device=device)
+    for k in range(count):
+        at = params_BK9[:, k, :, None, None]
+        dx, dy = x - (at[:, 2] * 2.4 - 1.2), y - (at[:, 3] * 2.4 - 1.2)
+        c, s = angle_BK[:, k, None, None].cos(), angle_BK[:, k, None, None].sin()
+        u, v = (c * dx + s * dy).abs(), (c * dy - s * dx).abs() * (1 + 2 * at[:, 4])
+        away = torch.where(at[:, 5] < 0.5, torch.hypot(u, v), torch.maximum(u, v))
+        cover = ((radius_BK[:, k, None, None] - away) * size / 3).clamp(0, 1)
+        picture = torch.lerp(picture, colour_BK3[:, k, :, None, None], cover[:, None])
+    return picture
+
+
 def surface(kind: int, batch: int, size: int, generator: torch.Generator) -> Tensor:
     """RGB textures of one kind (an index of `captions.SURFACES`), (B, 3, size, size) in [0, 1]."""
     device = generator.device
     name = SURFACES[kind]
     base = noise(batch, 2, size, slope=1.1, generator=generator)
+    if name == "leaves":
+        leaves = _leaves(batch, size, generator)
+        return (leaves + (base[:, :1] - 0.5) * 0.3).clamp(0, 1)
     x, y = grid(size, device)
     params = torch.rand(batch, 6, 1, 1, generator=generator, device=device)
     angle, frequency, phase, warp, hard = (params[:, i] for i in range(5))
@@ -131,7 +164,7 @@ def subjects(shapes_B: Tensor, colours_B: Tensor, size: int, generator: torch.Ge
         if SHAPES[kind] == "ring":
             inside = torch.minimum(inside, (radius - 0.5) * size / 3)
         alpha = torch.where((shapes_B == kind)[:, None, None], inside.clamp(0, 1), alpha)
-    table = torch.tensor([rgb for _, rgb in COLOURS], device=device)
+    table = ship(torch.tensor([rgb for _, rgb in COLOURS]), device)
     base = table[colours_B][:, :, None, None]
     grain = noise(batch, 1, size, slope=0.7, generator=generator)
     stripe = torch.sin(x * 9 + wobble_BK[:, :1, None] * 3)[:, None] * 0.12

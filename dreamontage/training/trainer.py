@@ -1,271 +1,292 @@
 """The training loop: everything that step n draws comes from a seed of n, so a resumed run is the
-uninterrupted one, bit for bit (on one machine, with one number of threads).
-
-Shapes: B windows, Z latent channels, L latent frames, H W latent height and width, S tokens,
-D width.
+uninterrupted one, bit for bit (on one machine, with one number of threads, run by steps and not by
+the clock).
 """
 
 from __future__ import annotations
 
 import json
 import math
-import random
+import shutil
 import sys
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from accelerate import Accelerator, FullyShardedDataParallelPlugin
+from accelerate.utils import InitProcessGroupKwargs
+from diffusers.training_utils import EMAModel
 from torch import Tensor
+from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
+    get_model_state_dict,
+    get_optimizer_state_dict,
+    set_model_state_dict,
+    set_optimizer_state_dict,
+)
+from torch.distributed.fsdp import MixedPrecisionPolicy
 
-from dreamontage.models.text import embed
-from dreamontage.seeds import derive
-from dreamontage.timeline import TEMPORAL_STRIDE
-from dreamontage.training import checkpoint, flow, nano, sheets, windows, worlds
-from dreamontage.training.card import model_card
+from dreamontage.training import checkpoint, sheets
+from dreamontage.training.feed import Draws, batches
+from dreamontage.training.muon import Muon
+from dreamontage.training.recipe import Recipe, Setting
 
-
-@dataclass(frozen=True, kw_only=True)
-class Shape:
-    """One kind of batch, drawn with chance proportional to `weight`. Height and width in pixels."""
-
-    weight: float
-    latents: int
-    height: int
-    width: int
-    batch: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class Recipe:
-    """Everything that determines a run, besides how long it goes on."""
-
-    name: str
-    shapes: Sequence[Shape]
-    heads: int = 4
-    layers: int = 5
-    ffn: int = 768
-    z_dim: int = 48
-    codec_batches: int = 20
-    learning_rate: float = 1e-3
-    warmup: int = 200
-    weight_decay: float = 0.01
-    ema: float = 0.999
-    uniform_times: float = 0.1
-    tail: int = 2
-    seed: int = 0
-    device: str = "cpu"
-    bfloat16: bool = False
-    held_out: int = 6  # windows of each shape
-    checkpoint_minutes: float = 5
-    sheet_minutes: float = 10
-    export_minutes: float = 10
-    maturity: str | None = "smoke"
+_EXPORTS = 2  # how many are kept
+_WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True, ignore_frozen_params=True)
+_LOAD = StateDictOptions(full_state_dict=True, strict=False, ignore_frozen_params=True)
 
 
-@dataclass(frozen=True, kw_only=True)
-class _HeldOut:
-    batch: windows.Windows
-    prompts_BSD: Tensor
-    times_B: Tensor
-    noise_BZLHW: Tensor
-
-
-def _hardware(device: str) -> str:
-    if device == "cuda":
-        return str(torch.cuda.get_device_name())
+def _hardware(device: torch.device, processes: int) -> str:
+    if device.type == "cuda":
+        name = str(torch.cuda.get_device_name())
+        return name if processes == 1 else f"{processes} x {name}"
     return f"{torch.get_num_threads()} thread(s) of a shared CPU"
 
 
-def draw_batch(
-    recipe: Recipe,
-    frozen: nano.Frozen,
-    shape: Shape,
-    *,
-    seed: int,
-    middle: bool,
-    photos: Tensor | None,
-) -> windows.Windows:
-    """One batch of windows cut from clips that are longer than they are."""
-    scenes = worlds.sample(
-        derive(seed, "scenes"),
-        shape.batch,
-        frames=1 + TEMPORAL_STRIDE * (shape.latents + 5),
-        height=shape.height,
-        width=shape.width,
-        device=recipe.device,
-        photos_NCHW=photos,
+def _accelerator(recipe: Recipe) -> Accelerator:
+    plugin = None
+    if recipe.fsdp:
+        plugin = FullyShardedDataParallelPlugin(
+            fsdp_version=2,
+            # Inputs stay as they are: timesteps and rotary positions must not be rounded.
+            mixed_precision_policy=MixedPrecisionPolicy(
+                param_dtype=torch.bfloat16 if recipe.bfloat16 else None,
+                reduce_dtype=torch.float32,
+                cast_forward_inputs=False,
+            ),
+            auto_wrap_policy="transformer_based_wrap",
+            transformer_cls_names_to_wrap=["WanTransformerBlock"],
+            reshard_after_forward=True,
+        )
+    return Accelerator(
+        cpu=recipe.device == "cpu",
+        mixed_precision="bf16" if recipe.bfloat16 else "no",
+        fsdp_plugin=plugin,
+        kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(hours=1))],
     )
-    return windows.draw(
-        frozen.vae,
-        scenes,
-        latents=shape.latents,
-        middle=middle,
-        tail=recipe.tail,
-        seed=derive(seed, "windows"),
-    )
+
+
+def _optimisers(recipe: Recipe, model: Any, *, fused: bool) -> list[Any]:
+    """AdamW, and by the recipe's wish Muon for the blocks' matrices, at the same rate."""
+    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    matrices = [
+        name for name, p in trained.items() if recipe.muon and "blocks." in name and p.ndim == 2
+    ]
+    found: list[Any] = [
+        torch.optim.AdamW(
+            [p for name, p in trained.items() if name not in matrices],
+            lr=recipe.learning_rate,
+            betas=(0.9, 0.95),
+            weight_decay=recipe.weight_decay,
+            fused=fused,
+        )
+    ]
+    if matrices:
+        found.append(
+            Muon(
+                [trained[name] for name in matrices],
+                lr=recipe.learning_rate,
+                weight_decay=recipe.weight_decay,
+            )
+        )
+    return found
 
 
 class Trainer:
     """A run in a folder: `checkpoints/`, `exports/` with `latest`, `sheets/` and `log.jsonl`.
 
-    Made on a folder that holds a checkpoint, it goes on from there. `photos`, a bank of squares
-    (N, 3, H, W) in [0, 1] to use as worlds beside the procedural ones, counts at the run's first
-    start only: the run keeps a copy.
+    Made on a folder that holds a checkpoint, it goes on from there. Under `torchrun` every process
+    makes one; they share the batch, and the first of them writes.
+
+    Args:
+        minutes, steps: when the run ends; steps count from its first start.
+
+    Raises:
+        ValueError: for a folder that holds a run of another recipe.
     """
 
-    def __init__(self, recipe: Recipe, out: Path, *, photos: Tensor | None = None) -> None:
+    def __init__(
+        self,
+        recipe: Recipe,
+        out: Path,
+        *,
+        init: Path | None = None,
+        photos: Tensor | None = None,
+        data: Path | None = None,
+        minutes: float = math.inf,
+        steps: float = math.inf,
+    ) -> None:
         self.recipe, self.out = recipe, out
-        if not (out / "frozen").exists():
-            checkpoint.write_folder(out / "frozen", lambda folder: self._begin(folder, photos))
-        self.frozen = nano.load_frozen(out / "frozen").to(recipe.device)
-        bank = out / "frozen" / "photos.safetensors"
-        self.photos = load_file(bank)["photos"] if bank.exists() else None
-        self.model = nano.build_transformer(
-            z_dim=recipe.z_dim,
-            heads=recipe.heads,
-            layers=recipe.layers,
-            ffn=recipe.ffn,
-            seed=derive(recipe.seed, "model"),
-        ).to(recipe.device)
-        self.optimiser = torch.optim.AdamW(
-            self.model.parameters(),
-            lr=recipe.learning_rate,
-            betas=(0.9, 0.95),
-            weight_decay=recipe.weight_decay,
-        )
-        self.ema = {name: value.clone() for name, value in self.model.state_dict().items()}
-        self.step, self.clips, self.seconds = 0, 0, 0.0
-        self.held_out = [self._hold_out(i, shape) for i, shape in enumerate(recipe.shapes)]
-        found = checkpoint.load_latest(out / "checkpoints")
-        if found is None:
-            self.untrained = self.held_out_loss()
-        else:
-            facts, tensors = found
-            if facts["recipe"] != recipe.name:
-                raise ValueError(f"{out} holds a run of {facts['recipe']}, not of {recipe.name}")
-            self.model.load_state_dict(tensors["model"])
-            self.ema = {name: value.to(recipe.device) for name, value in tensors["ema"].items()}
-            checkpoint.restore_optimiser(self.optimiser, tensors["optimiser"])
-            self.step, self.clips, self.seconds = facts["step"], facts["clips"], facts["seconds"]
-            self.untrained = facts["untrained"]
-
-    def _begin(self, folder: Path, photos: Tensor | None) -> None:
-        """Make the parts that stay as they are. They are read back at every start, so that a
-        resumed run has the same ones to the bit."""
-        recipe = self.recipe
-        made = nano.build_frozen(
+        self.minutes, self.steps = minutes, steps
+        self.accelerator = _accelerator(recipe)
+        setting = Setting(
+            folder=out,
+            device=self.accelerator.device,
             seed=recipe.seed,
-            z_dim=recipe.z_dim,
-            batches=recipe.codec_batches,
-            device=recipe.device,
-            photos=photos,
+            init=init,
+            photos_NCHW=photos,
+            data=data,
+            bfloat16=recipe.bfloat16,
+            compiled=recipe.compiled,
         )
-        nano.save_frozen(folder, made)
-        if photos is not None:
-            save_file({"photos": photos.contiguous()}, folder / "photos.safetensors")
+        with self.accelerator.main_process_first():
+            self.objective = recipe.build(setting)
+        model = setting.dress(self.objective.model)
+        fused = self.accelerator.device.type == "cuda"
+        self.model, *self.optimisers = self.accelerator.prepare(
+            model, *_optimisers(recipe, model, fused=fused)
+        )
+        self.ema = EMAModel(self._trained(), decay=recipe.ema, foreach=True) if recipe.ema else None
+        self.step, self.examples, self.seconds = 0, 0, 0.0
+        self._began: float | None = None
+        self._measured: tuple[int, dict[str, float]] | None = None
+        found = checkpoint.load_latest(out / "checkpoints")
+        if found is not None:
+            self._restore(*found)
+        self.draws = Draws(
+            self.objective.source,
+            seed=recipe.seed,
+            rank=self.accelerator.process_index,
+            steps=steps,
+            block=recipe.block,
+        )
+        self._batches = batches(
+            self.draws,
+            first=self.step,
+            ahead=recipe.ahead,
+            device=self.accelerator.device,
+        )
+        if found is None:
+            self.untrained = self._scores()
 
-    def _hold_out(self, index: int, shape: Shape) -> _HeldOut:
-        """Windows of worlds that no step trains on, with fixed times and noise."""
-        recipe, seed = self.recipe, derive(self.recipe.seed, "held out", index)
-        shape = Shape(
-            weight=1,
-            latents=shape.latents,
-            height=shape.height,
-            width=shape.width,
-            batch=recipe.held_out,
+    def _trained(self) -> list[torch.nn.Parameter]:
+        return [p for p in self.model.parameters() if p.requires_grad]
+
+    def _restore(self, facts: dict[str, Any], tensors: dict[str, dict[str, Tensor]]) -> None:
+        if facts["recipe"] != self.recipe.name:
+            raise ValueError(
+                f"{self.out} holds a run of {facts['recipe']}, not of {self.recipe.name}"
+            )
+        set_model_state_dict(self.model, dict(tensors["model"]), options=_LOAD)
+        optimisers = [each.optimizer for each in self.optimisers]
+        # What is stored are moments; rates and the like are the recipe's own.
+        groups = get_optimizer_state_dict(self.model, optimisers)["param_groups"]
+        state: Any = {"state": checkpoint.nested(tensors["optimiser"]), "param_groups": groups}
+        set_optimizer_state_dict(
+            self.model,
+            optimisers,
+            optim_state_dict=state,
+            options=StateDictOptions(full_state_dict=True),
         )
-        batch = draw_batch(
-            recipe, self.frozen, shape, seed=seed, middle=bool(index % 2), photos=self.photos
+        if self.ema is not None:
+            self.ema.optimization_step = facts["step"]
+            with self._averaged(swap_back=False):
+                set_model_state_dict(self.model, dict(tensors["ema"]), options=_LOAD)
+        self.step, self.examples = facts["step"], facts["examples"]
+        self.seconds, self.untrained = facts["seconds"], facts["untrained"]
+
+    def _state(self, *, frozen: bool = False) -> dict[str, Tensor]:
+        """A copy of the model's whole state on the CPU; what is not trained only if `frozen`."""
+        options = StateDictOptions(
+            full_state_dict=True, cpu_offload=True, ignore_frozen_params=not frozen
         )
-        generator = torch.Generator(recipe.device).manual_seed(seed)
-        return _HeldOut(
-            batch=batch,
-            prompts_BSD=embed(self.frozen.tokenizer, self.frozen.text_encoder, batch.prompts),
-            times_B=torch.linspace(0.05, 0.98, shape.batch, device=recipe.device),
-            noise_BZLHW=torch.randn(
-                batch.latents_BZLHW.shape, generator=generator, device=recipe.device
-            ),
-        )
+        state: dict[str, Any] = get_model_state_dict(self.model, options=options)
+        return {name: value.clone() for name, value in state.items()}
+
+    @contextmanager
+    def _averaged(self, *, swap_back: bool = True) -> Iterator[None]:
+        """The model holds the averaged weights inside; outside it is as it was.
+
+        Without `swap_back`, what the model holds when it ends becomes the averaged weights.
+        """
+        if self.ema is None:
+            yield
+            return
+        parameters = self._trained()
+        self.ema.store(parameters)
+        self.ema.copy_to(parameters)
+        yield
+        if not swap_back:
+            for shadow, parameter in zip(self.ema.shadow_params, parameters, strict=True):
+                shadow.data.copy_(parameter.data)
+        self.ema.restore(parameters)
 
     @torch.no_grad()
-    def held_out_loss(self) -> float:
-        """Loss of the averaged weights on held-out windows, over times spread evenly."""
-        live = {name: value.clone() for name, value in self.model.state_dict().items()}
-        self.model.load_state_dict(self.ema)
-        losses = [
-            flow.velocity_loss(
-                self.model, h.batch, h.prompts_BSD, times_B=h.times_B, noise_BZLHW=h.noise_BZLHW
-            ).mean()
-            for h in self.held_out
-        ]
-        self.model.load_state_dict(live)
-        return float(torch.stack(losses).mean())
+    def _scores(self) -> dict[str, float]:
+        """The averaged model's scores; measured once a step."""
+        if self._measured is None or self._measured[0] != self.step:
+            self.model.eval()
+            with self._averaged():
+                self._measured = self.step, self.objective.scores(self.model)
+        return self._measured[1]
 
-    def train_step(self) -> float:
-        """One step; returns its loss."""
-        recipe, seed = self.recipe, derive(self.recipe.seed, "step", self.step)
-        rng = random.Random(seed)
-        shape = rng.choices(recipe.shapes, [shape.weight for shape in recipe.shapes])[0]
-        middle = rng.random() < 0.5
-        batch = draw_batch(recipe, self.frozen, shape, seed=seed, middle=middle, photos=self.photos)
-        prompts_BSD = embed(self.frozen.tokenizer, self.frozen.text_encoder, batch.prompts)
-        generator = torch.Generator(recipe.device).manual_seed(derive(seed, "noise"))
-        times_B = flow.draw_times(
-            shape.batch, shift=nano.FLOW_SHIFT, uniform=recipe.uniform_times, generator=generator
-        )
-        noise_BZLHW = torch.randn(
-            batch.latents_BZLHW.shape, generator=generator, device=recipe.device
-        )
-        for group in self.optimiser.param_groups:
-            group["lr"] = recipe.learning_rate * min(1.0, (self.step + 1) / recipe.warmup)
+    def progress(self) -> float:
+        """The part of the run that is over: of its steps, or of its minutes since its start."""
+        if self.minutes == math.inf:
+            return self.step / self.steps
+        now = time.monotonic()
+        self._began = self._began or now
+        return max(self.step / self.steps, (now - self._began) / (60 * self.minutes))
+
+    def _rate(self, progress: float) -> float:
+        """The learning rate: warm-up by steps, and a fall to nothing over the run's last part."""
+        recipe = self.recipe
+        rise = min(1.0, (self.step + 1) / recipe.warmup)
+        fall = min(1.0, (1 - progress) / recipe.decay) if recipe.decay else 1.0
+        return recipe.learning_rate * rise * fall
+
+    def train_step(self) -> Tensor:
+        """One step; returns its loss, still on the device: nobody waits for it."""
+        progress = self.progress()
+        self.draws.progress = progress
+        batch = next(self._batches)
+        for group in (group for each in self.optimisers for group in each.param_groups):
+            group["lr"] = self._rate(progress)
         self.model.train()
-        with torch.autocast(recipe.device, torch.bfloat16, enabled=recipe.bfloat16):
-            loss = flow.velocity_loss(
-                self.model, batch, prompts_BSD, times_B=times_B, noise_BZLHW=noise_BZLHW
-            ).mean()
-        self.optimiser.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
-        self.optimiser.step()
+        seed = self.draws.seed_of(self.step)
+        loss, count = self.objective.loss(self.model, batch, seed=seed)
+        self.accelerator.backward(loss)
+        self.accelerator.clip_grad_norm_(self.model.parameters(), self.recipe.clip)
+        for optimiser in self.optimisers:
+            optimiser.step()
+            optimiser.zero_grad()
+        if self.ema is not None:
+            self.ema.step(self._trained())
         self.step += 1
-        self.clips += shape.batch
-        decay = min(recipe.ema, self.step / (self.step + 10))
-        for name, value in self.model.state_dict().items():
-            self.ema[name].lerp_(value, 1 - decay)
-        return float(loss.detach())
+        self.examples += count * self.accelerator.num_processes
+        return loss.detach()
 
     def save(self) -> None:
         """Store a checkpoint of this step, and what it is worth in `log.jsonl`."""
-        held_out = self.held_out_loss()
-        with (self.out / "log.jsonl").open("a") as file:
-            record = {"step": self.step, "clips": self.clips, "seconds": round(self.seconds)}
-            file.write(json.dumps({**record, "held_out": held_out}) + "\n")
-        print(f"\nheld-out loss {held_out:.4f}, untrained {self.untrained:.4f}", file=sys.stderr)
-        checkpoint.save(
-            self.out / "checkpoints",
-            step=self.step,
-            tensors={
-                "model": self.model.state_dict(),
-                "ema": self.ema,
-                "optimiser": checkpoint.optimiser_tensors(self.optimiser),
-            },
-            facts={
+        scores = self._scores()
+        optimisers = [each.optimizer for each in self.optimisers]
+        state: Any = get_optimizer_state_dict(self.model, optimisers, options=_WHOLE)
+        tensors = {"model": self._state(), "optimiser": checkpoint.flat(state.get("state", {}))}
+        if self.ema is not None:
+            with self._averaged():
+                tensors["ema"] = self._state()
+        if self.accelerator.is_main_process:
+            facts = {
                 "recipe": self.recipe.name,
-                "clips": self.clips,
+                "examples": self.examples,
                 "seconds": self.seconds,
                 "untrained": self.untrained,
-            },
-        )
-
-    def averaged(self) -> Any:
-        """A copy of the model with the averaged weights."""
-        model = type(self.model).from_config(self.model.config)
-        model.load_state_dict(self.ema)
-        return model.eval()
+            }
+            checkpoint.save(self.out / "checkpoints", step=self.step, tensors=tensors, facts=facts)
+            with (self.out / "log.jsonl").open("a") as file:
+                record = {"step": self.step, "examples": self.examples}
+                record |= {"seconds": round(self.seconds)}
+                file.write(json.dumps(record | scores) + "\n")
+            told = ", ".join(
+                f"{name} {value:.4f} (untrained {self.untrained.get(name, math.nan):.4f})"
+                for name, value in scores.items()
+            )
+            print(f"\n{self.recipe.name} step {self.step}: {told}", file=sys.stderr, flush=True)
+        self.accelerator.wait_for_everyone()
 
     def export(self) -> Path:
         """Write the averaged weights as a model folder; `exports/latest` then points to it."""
@@ -273,76 +294,83 @@ class Trainer:
         facts = {
             "recipe": self.recipe.name,
             "step": self.step,
-            "clips": self.clips,
+            "examples": self.examples,
             "training_seconds": round(self.seconds),
-            "held_out_loss": round(self.held_out_loss(), 5),
-            "held_out_loss_untrained": round(self.untrained, 5),
-            "photos": "" if self.photos is None else f", and {len(self.photos)} photos moved alike",
-            "hardware": _hardware(self.recipe.device),
-            "z_dim": self.recipe.z_dim,
+            "hardware": _hardware(self.accelerator.device, self.accelerator.num_processes),
+            "scores": {name: round(value, 5) for name, value in self._scores().items()},
+            "untrained": {name: round(value, 5) for name, value in self.untrained.items()},
         }
+        with self._averaged():
+            state = self._state(frozen=True)
+            if self.accelerator.is_main_process:
 
-        def fill(path: Path) -> None:
-            model = self.averaged()
-            card = model_card(
-                facts,
-                maturity=self.recipe.maturity,
-                parameters=sum(p.numel() for p in model.parameters()),
-            )
-            nano.save_folder(path, self.frozen, model, maturity=self.recipe.maturity)
-            (path / "README.md").write_text(card)
-            (path / "training.json").write_text(json.dumps(facts, indent=1) + "\n")
+                def fill(path: Path) -> None:
+                    self.objective.export(state, path, facts)
+                    (path / "training.json").write_text(json.dumps(facts, indent=1) + "\n")
 
-        checkpoint.write_folder(folder, fill)
-        link = folder.with_name("latest.new")
-        link.unlink(missing_ok=True)
-        link.symlink_to(folder.name)
-        link.replace(folder.with_name("latest"))
+                checkpoint.write_folder(folder, fill)
+                link = folder.with_name("latest.new")
+                link.unlink(missing_ok=True)
+                link.symlink_to(folder.name)
+                link.replace(folder.with_name("latest"))
+                for old in sorted(folder.parent.glob("step-*"))[:-_EXPORTS]:
+                    shutil.rmtree(old)
+        self.accelerator.wait_for_everyone()
         return folder
 
     def sheet(self) -> Path:
-        """Draw held-out windows as the averaged model makes them, under the originals."""
+        """Draw held-out examples as the averaged model makes them, under the originals."""
         path = self.out / "sheets" / f"step-{self.step:09d}.png"
-        sheets.draw(
-            path,
-            model=self.averaged().to(self.recipe.device),
-            frozen=self.frozen,
-            batches=[(h.batch, h.prompts_BSD) for h in self.held_out],
-        )
+        self.model.eval()
+        with self._averaged():
+            groups = self.objective.films(self.model)
+        if self.accelerator.is_main_process:
+            sheets.draw(path, groups)
         return path
 
-    def run(self, *, minutes: float = math.inf, steps: int | None = None) -> None:
-        """Train until `minutes` have passed or `steps` are done in all, then save and export."""
-        start = last = time.monotonic()
-        due = {"save": self.recipe.checkpoint_minutes, "sheet": self.recipe.sheet_minutes}
-        due["export"] = self.recipe.export_minutes
+    def run(self) -> None:
+        """Train until the minutes have passed or the steps are done, then save and export."""
+        start = last = told = time.monotonic()
+        due = {
+            "save": self.recipe.checkpoint_minutes,
+            "sheet": self.recipe.sheet_minutes,
+            "export": self.recipe.export_minutes,
+        }
         next_at = {name: start + 60 * every for name, every in due.items()}
-        recent: list[float] = []
-        told = start
-        while time.monotonic() - start < 60 * minutes and (steps is None or self.step < steps):
-            recent.append(self.train_step())
+        began = self.examples
+        while not self._over(self.progress()):
+            loss = self.train_step()
             now = time.monotonic()
             self.seconds += now - last
             last = now
-            if now - told > (1 if sys.stderr.isatty() else 30):
+            if now - told > (1 if sys.stderr.isatty() else 10):
                 told = now
-                self._tell(recent[-100:], left=60 * minutes - (now - start))
+                rate = (self.examples - began) / (now - start)
+                self._tell(float(loss), rate, left=60 * self.minutes - (now - start))
             for name, every in due.items():
                 if now >= next_at[name]:
                     getattr(self, name)()
                     next_at[name] = time.monotonic() + 60 * every
                     last = time.monotonic()
+        self._batches.close()
         self.save()
         self.export()
         if self.recipe.sheet_minutes < math.inf:
             self.sheet()
 
-    def _tell(self, losses: Sequence[float], *, left: float) -> None:
-        mean = sum(losses) / len(losses)
-        rate = self.clips / max(self.seconds, 1e-9)
-        line = (
-            f"{self.recipe.name}  step {self.step}  loss {mean:.4f}  {rate:.1f} windows/s  "
-            f"{max(left, 0) / 60:.0f} min left"
-        )
+    def _over(self, progress: float) -> bool:
+        """Whether the run ends here; by the clock of the first process, for all of them."""
+        if self.accelerator.num_processes == 1:
+            return progress >= 1
+        flag = torch.tensor(float(progress >= 1), device=self.accelerator.device)
+        torch.distributed.broadcast(flag, src=0)
+        return bool(flag)
+
+    def _tell(self, loss: float, rate: float, *, left: float) -> None:
+        if not self.accelerator.is_main_process:
+            return
+        line = f"{self.recipe.name}  step {self.step}  loss {loss:.4f}  {rate:.1f} examples/s"
+        if left < math.inf:
+            line += f"  {max(left, 0) / 60:.1f} min left"
         live = sys.stderr.isatty()
         print(line, end="\r" if live else "\n", file=sys.stderr, flush=True)

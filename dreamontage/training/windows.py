@@ -13,17 +13,19 @@ H W height and width of either, N stills.
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from dreamontage.conditioning import MASK_CHANNELS
+from dreamontage.devices import ship
 from dreamontage.models.autoencoder import normalise
 from dreamontage.timeline import TEMPORAL_STRIDE, latent_of, offset_in_latent
-from dreamontage.training.worlds import Scenes
+from dreamontage.training.scenes import Scenes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,8 +34,34 @@ class Guides:
     window, or the frame before the first latent of a middle one."""
 
     stills: tuple[int, ...] = ()
-    clip: tuple[int, int] | None = None  # first frame (a multiple of 4), and frames
+    clips: tuple[tuple[int, int], ...] = ()  # first frame (a multiple of 4), and frames
     tail: int = 0  # latents given whole at the window's head
+
+
+@dataclass(frozen=True, kw_only=True)
+class Guiding:
+    """How often each kind of guidance is drawn, in a start window and in a middle one."""
+
+    start: Mapping[str, float]
+    middle: Mapping[str, float]
+
+
+FIRST_FRAME = Guiding(start={"none": 30, "first": 70}, middle={"none": 100})
+"""What stock image-to-video weights know: a text, and perhaps a first frame."""
+
+ADAPTIVE = Guiding(
+    start={
+        "none": 8,
+        "first": 17,
+        "last": 8,
+        "first_last": 20,
+        "several": 27,
+        "clip": 12,
+        "clips": 8,
+    },
+    middle={"none": 20, "last": 20, "several": 35, "clip": 17, "clips": 8},
+)
+"""Stills and clips anywhere, as the studio's storyboards have them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,13 +73,14 @@ class Windows:
     prompts: list[str] = field(repr=False)
 
 
-# How often each kind of guidance is drawn, in a start window and in a middle one.
-_START_KINDS = {"none": 10, "first": 20, "last": 10, "first_last": 20, "several": 25, "clip": 15}
-_MIDDLE_KINDS = {"none": 25, "last": 20, "several": 30, "clip": 25}
-
-
 def draw_guides(
-    rng: random.Random, *, latents: int, middle: bool, tail: int, boundaries: Sequence[int] = ()
+    rng: random.Random,
+    *,
+    latents: int,
+    middle: bool,
+    tail: int,
+    boundaries: Sequence[int] = (),
+    guiding: Guiding = ADAPTIVE,
 ) -> Guides:
     """Draw one window's guides. `boundaries`: frames where an action begins or ends, taken as
     stills half of the time, as the paper takes them; other stills stand anywhere."""
@@ -63,10 +92,10 @@ def draw_guides(
         last = TEMPORAL_STRIDE * latents
     else:
         tail, base, last = 0, 0, TEMPORAL_STRIDE * (latents - 1)
-    kinds = _MIDDLE_KINDS if middle else _START_KINDS
+    kinds = guiding.middle if middle else guiding.start
     kind = rng.choices(list(kinds), list(kinds.values()))[0]
     stills: list[int] = []
-    clip = None
+    clips: list[tuple[int, int]] = []
     if kind in ("first", "first_last"):
         stills.append(base)
     if kind in ("last", "first_last"):
@@ -76,17 +105,34 @@ def draw_guides(
         for _ in range(rng.randint(1, 4)):
             by_mark = bool(marks) and rng.random() < 0.5
             stills.append(rng.choice(marks) if by_mark else rng.randint(base, last))
+    starts = range(-(-base // TEMPORAL_STRIDE), last // TEMPORAL_STRIDE + 1)
     if kind == "clip":
-        starts = range(-(-base // TEMPORAL_STRIDE), last // TEMPORAL_STRIDE + 1)
         start = TEMPORAL_STRIDE * rng.choice(starts)
         if not middle and rng.random() < 0.4:
             start = 0  # an extension, the commonest use of a clip
-        clip = (start, min(rng.randint(2, 25), last - start + 1))
+        clips.append((start, min(rng.randint(2, 25), last - start + 1)))
         if rng.random() < 0.3:
             stills.append(last)
-    taken = set(range(latent_of(clip[0]), latent_of(sum(clip) - 1) + 1)) if clip else set()
+    if kind == "clips":
+        # One near the beginning and one that lasts to the window's end, as in a transition.
+        first = TEMPORAL_STRIDE * starts[0]
+        clips.append((first, rng.randint(2, max(2, (last - first) // 2 - TEMPORAL_STRIDE))))
+        # The latent that the first clip may end in is not the second one's.
+        free = TEMPORAL_STRIDE * latent_of(sum(clips[0]) - 1) + 1
+        later = [TEMPORAL_STRIDE * each for each in starts if TEMPORAL_STRIDE * each >= free]
+        if later:
+            start = rng.choice(later)
+            clips.append((start, last - start + 1))
+        if rng.random() < 0.3:
+            stills.append(rng.randint(base, last))
+    clips = [clip for clip in clips if sum(clip) - 1 <= last]
+    taken = {
+        latent
+        for start, frames in clips
+        for latent in range(latent_of(start), latent_of(start + frames - 1) + 1)
+    }
     apart = {latent_of(frame): frame for frame in stills if latent_of(frame) not in taken}
-    return Guides(stills=tuple(sorted(apart.values())), clip=clip, tail=tail)
+    return Guides(stills=tuple(sorted(apart.values())), clips=tuple(clips), tail=tail)
 
 
 def _encode_alone(vae: Any, video_NCTHW: Tensor) -> Tensor:
@@ -115,48 +161,51 @@ def build(
     whole_BZLHW = normalise(vae, posterior.mode())[:, :, skip:]
     drawn_BZLHW = normalise(vae, posterior.sample(generator))[:, :, skip:]
     batch, _, length, height, width = whole_BZLHW.shape
-    mask_BML = torch.zeros(batch, MASK_CHANNELS, length)
-    given_BZLHW = torch.zeros_like(whole_BZLHW)
 
-    alone: list[tuple[int, int]] = []  # window and frame of every picture that is encoded alone
-    partial: list[tuple[int, int, int]] = []  # window, first frame and frames of a cut-off latent
+    # All places are listed first and filled at once: a write for each would be thousands a second.
+    mask_BML = np.zeros((batch, MASK_CHANNELS, length), np.float32)
+    alone: list[tuple[int, int, int]] = []  # window, slot and frame of every picture encoded alone
+    later: list[tuple[int, int]] = []  # window and slot of a clip's later latents
+    partial: list[tuple[int, int, int, int]] = []  # window, slot, first frame, frames of it
     for b, guide in enumerate(guides):
-        given_BZLHW[b, :, : guide.tail] = whole_BZLHW[b, :, : guide.tail]
         mask_BML[b, :, : guide.tail] = 1
-        for frame in guide.stills:
-            alone.append((b, frame))
-        if guide.clip is not None:
-            start, frames = guide.clip
-            alone.append((b, start))
+        stills = list(guide.stills)
+        for start, frames in guide.clips:
+            stills.append(start)
             for slot in range(start // TEMPORAL_STRIDE + 1, latent_of(start + frames - 1) + 1):
                 first = TEMPORAL_STRIDE * (slot - 1) + 1
                 here = min(TEMPORAL_STRIDE, start + frames - first)
                 if here < TEMPORAL_STRIDE:
-                    partial.append((b, first, here))
+                    partial.append((b, slot - skip, first, here))
                 else:
-                    given_BZLHW[b, :, slot - skip] = drawn_BZLHW[b, :, slot - skip]
+                    later.append((b, slot - skip))
                 mask_BML[b, :here, slot - skip] = 1
-    for b, frame in alone:
-        channels = slice(None) if frame == 0 else offset_in_latent(frame)
-        mask_BML[b, channels, latent_of(frame) - skip] = 1
+        for frame in stills:
+            alone.append((b, latent_of(frame) - skip, frame))
+            channels = slice(None) if frame == 0 else offset_in_latent(frame)
+            mask_BML[b, channels, latent_of(frame) - skip] = 1
+
+    tails_B = ship(torch.tensor([guide.tail for guide in guides]), device)
+    in_tail_BL = torch.arange(length, device=device) < tails_B[:, None]
+    given_BZLHW = whole_BZLHW * in_tail_BL[:, None, :, None, None]
+    if later:
+        rows, slots = ship(torch.tensor(later), device).unbind(1)
+        given_BZLHW[rows, :, slots] = drawn_BZLHW[rows, :, slots]
     if alone:
-        rows, frames_N = torch.tensor(alone, device=device).unbind(1)
-        slots_N = torch.tensor([latent_of(f) - skip for _, f in alone], device=device)
+        rows, slots, frames_N = ship(torch.tensor(alone), device).unbind(1)
         stills_NZ1HW = _encode_alone(vae, video_BCTHW[rows, :, frames_N][:, :, None])
-        given_BZLHW[rows, :, slots_N] = stills_NZ1HW[:, :, 0]
+        given_BZLHW[rows, :, slots] = stills_NZ1HW[:, :, 0]
     if partial:
         # The last frame is repeated to fill the latent; one frame before it is the encoder's past.
         runs = [
-            [first - 1, *(min(first + i, first + n - 1) for i in range(4))]
-            for _, first, n in partial
+            [first - 1, *(min(first + i, first + n - 1) for i in range(TEMPORAL_STRIDE))]
+            for _, _, first, n in partial
         ]
-        rows = torch.tensor([b for b, _, _ in partial], device=device)
-        video_NCTHW = video_BCTHW[rows[:, None], :, torch.tensor(runs, device=device)].transpose(
-            1, 2
-        )
-        slots_N = torch.tensor([latent_of(f) - skip for _, f, _ in partial], device=device)
-        given_BZLHW[rows, :, slots_N] = _encode_alone(vae, video_NCTHW)[:, :, 1]
-    mask_BMLHW = mask_BML.to(device)[..., None, None].expand(-1, -1, -1, height, width)
+        rows, slots = ship(torch.tensor([each[:2] for each in partial]), device).unbind(1)
+        video_NTCHW = video_BCTHW[rows[:, None], :, ship(torch.tensor(runs), device)]
+        given_BZLHW[rows, :, slots] = _encode_alone(vae, video_NTCHW.transpose(1, 2))[:, :, 1]
+    mask_BML11 = ship(torch.from_numpy(mask_BML), device)[..., None, None]
+    mask_BMLHW = mask_BML11.expand(-1, -1, -1, height, width)
     condition_BCLHW = torch.cat((mask_BMLHW, given_BZLHW), 1)
     return Windows(latents_BZLHW=whole_BZLHW, condition_BCLHW=condition_BCLHW, prompts=prompts)
 
@@ -169,6 +218,7 @@ def draw(
     middle: bool,
     tail: int,
     seed: int,
+    guiding: Guiding = ADAPTIVE,
     prompt_dropout: float = 0.1,
 ) -> Windows:
     """Cut one window from a random place of each scene (one place for the whole batch).
@@ -186,6 +236,7 @@ def draw(
             middle=middle,
             tail=tail,
             boundaries=[frame - first for frame in scenes.boundaries(b)],
+            guiding=guiding,
         )
         for b in range(len(video_BCTHW))
     ]

@@ -1,10 +1,12 @@
-"""Endless procedural one-shot clips: textured worlds, parallax, moving subjects, eased moves.
+"""Endless procedural one-shot clips: textured worlds, parallax, moving subjects, eased moves,
+changes of light and style, passages from one world to another.
 
-A scene is a function of time, so any stretch of it can be rendered without the frames before it.
 All work is batched torch on any device; the same seed on the same kind of device gives the same
-clips. Small draws come from a CPU generator, textures from one on the device.
+clips. Small draws come from a CPU generator, textures from one on the device, and nothing waits for
+the device, so that a trainer's next batch is drawn while the last one trains.
 
-Shapes: B clips, A actions of a clip, N subjects of a clip, T frames, C channels, H height, W width.
+Shapes: B clips, A actions of a clip, N subjects of a clip, M moves of a table, T frames,
+C channels, H height, W width.
 """
 
 from __future__ import annotations
@@ -16,159 +18,59 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
+from dreamontage.devices import ship
 from dreamontage.training import textures
 from dreamontage.training.captions import (
     CAMERA_MOVES,
     COLOURS,
+    EXPRESSIONS,
     FPS,
     LIGHT_MOVES,
+    PASSAGES,
     SHAPES,
+    STYLES,
     SUBJECT_MOVES,
     SURFACES,
     Action,
     Move,
-    prompt_for,
     word_action,
 )
+from dreamontage.training.scenes import SUBJECTS, Passages, Restyles, Scenes
+
+__all__ = ["Mixture", "Scenes", "clips", "sample"]
 
 ACTIONS = 3  # the most actions in a clip
-SUBJECTS = 2
 PHOTO = SURFACES.index("a photo")
 _SHORTEST_ACTION = FPS // 2
-_BACK_DEPTH, _FRONT_DEPTH, _SUBJECT_DEPTHS = 3.0, 1.2, (2.0, 1.6)
-_PIVOT_DEPTH = 2.0  # the depth an orbit turns about: nearer things move one way, farther the other
-_SPAN = 2.0  # a layer's texture covers world coordinates [-2, 2]; beyond that it is mirrored
-
-
-def _ease(progress: Tensor, kind: Tensor) -> Tensor:
-    """Progress 0..1 under one of four easings: linear, in, out, in and out."""
-    p = progress.clamp(0, 1)
-    return torch.stack((p, p * p, p * (2 - p), p * p * (3 - 2 * p))).gather(0, kind[None])[0]
+_WAYS = torch.tensor([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0]])
 
 
 @dataclass(frozen=True, kw_only=True)
-class Scenes:
-    """A batch of scenes of `frames` frames each. Render any stretch with `render`."""
+class Mixture:
+    """What a stage trains on: how often each of `captions.EXPRESSIONS` is drawn, how strong its
+    moves are, and how many of the worlds are photos, where there are any."""
 
-    frames: int
-    height: int
-    width: int
-    actions: list[list[Action]]
-    starts_BA: Tensor
-    stops_BA: Tensor
-    easings_BA: Tensor
-    camera_BA6: Tensor
-    subject_BA5: Tensor
-    light_BA3: Tensor
-    drift_BN4: Tensor  # x, y, turn, size of each subject at frame 0
-    velocity_BN3: (
-        Tensor  # the second subject's steady x, y, turn per frame (the first acts instead)
-    )
-    back_BCHW: Tensor
-    front_BCHW: Tensor  # RGBA
-    subjects_BNCHW: Tensor  # RGBA
+    expressions: tuple[float, ...] = (0.3, 0.1, 0.2, 0.2, 0.2)
+    strength: tuple[float, float] = (0.5, 1.4)
+    photos: float = 0.3
 
-    def boundaries(self, clip: int) -> list[int]:
-        """The frames at which clip number `clip` begins, changes its action, and ends."""
-        return [a.start for a in self.actions[clip]] + [self.frames - 1]
+    def __post_init__(self) -> None:
+        assert len(self.expressions) == len(EXPRESSIONS)
 
-    def prompts(self, first: int, count: int) -> list[str]:
-        """One prompt per clip for frames [first, first+count), times counted from `first`."""
-        return [prompt_for(actions, first=first, count=count) for actions in self.actions]
 
-    def render(self, first: int = 0, count: int | None = None) -> Tensor:
-        """Frames [first, first+count) as clips_BCTHW float in [-1, 1] on the scenes' device."""
-        count = self.frames - first if count is None else count
-        device = self.back_BCHW.device
-        time_T = torch.arange(first, first + count, device=device, dtype=torch.float32)
-        length_BA = (self.stops_BA - self.starts_BA).clamp_min(1)
-        progress = (time_T[None, None] - self.starts_BA[..., None]) / length_BA[..., None]
-        eased_BAT = _ease(progress, self.easings_BA[..., None].expand_as(progress))
-        camera_BT6 = torch.einsum("bat,bac->btc", eased_BAT, self.camera_BA6)
-        subject_BT5 = torch.einsum("bat,bac->btc", eased_BAT, self.subject_BA5)
-        hop_BAT = 4 * eased_BAT * (1 - eased_BAT)
-        jump_BT = torch.einsum("bat,ba->bt", hop_BAT, self.subject_BA5[..., 2])
-        gain_BT3 = 1 + torch.einsum("bat,bac->btc", eased_BAT, self.light_BA3)
-
-        batch = self.back_BCHW.shape[0]
-        frame_BTCHW = self._layer(camera_BT6, _BACK_DEPTH, self.back_BCHW)
-        for n in range(SUBJECTS):
-            x_BT, y_BT, turn_BT = (
-                self.drift_BN4[:, n, i, None] + self.velocity_BN3[:, n, i, None] * time_T
-                for i in range(3)
-            )
-            size_BT = self.drift_BN4[:, n, 3, None].expand(batch, count)
-            if n == 0:
-                x_BT, y_BT = x_BT + subject_BT5[..., 0], y_BT + subject_BT5[..., 1] - jump_BT
-                turn_BT = turn_BT + subject_BT5[..., 3]
-                size_BT = size_BT * subject_BT5[..., 4].exp()
-            pose = (x_BT, y_BT, turn_BT, size_BT)
-            over = self._layer(camera_BT6, _SUBJECT_DEPTHS[n], self.subjects_BNCHW[:, n], pose)
-            frame_BTCHW = torch.lerp(frame_BTCHW, over[:, :, :3], over[:, :, 3:])
-        over = self._layer(camera_BT6, _FRONT_DEPTH, self.front_BCHW)
-        frame_BTCHW = torch.lerp(frame_BTCHW, over[:, :, :3], over[:, :, 3:])
-        frame_BTCHW = frame_BTCHW * gain_BT3.clamp(0.25, 1.6)[..., None, None]
-        return (frame_BTCHW.clamp(0, 1) * 2 - 1).transpose(1, 2).contiguous()
-
-    def _layer(
-        self,
-        camera_BT6: Tensor,
-        depth: float,
-        texture_BCHW: Tensor,
-        pose: tuple[Tensor, Tensor, Tensor, Tensor] | None = None,
-    ) -> Tensor:
-        """What the camera sees of one layer at `depth`, (B, T, C, H, W).
-
-        With a pose (x, y, turn, size) the texture is a subject there; without, it is the whole
-        mirrored plane.
-        """
-        batch, count = camera_BT6.shape[:2]
-        x, y, zoom, dolly, roll, orbit = camera_BT6.unbind(-1)
-        scale = torch.exp(-zoom) * (depth - dolly).clamp_min(0.2) / depth
-        cos, sin = roll.cos() * scale, roll.sin() * scale
-        shift_x = x * 1.5 / depth + orbit * (1 / depth - 1 / _PIVOT_DEPTH)
-        shift_y = y * 1.5 / depth
-        longest = max(self.height, self.width)
-        ax, ay = self.width / longest, self.height / longest
-        rows = torch.stack((cos * ax, -sin * ay, shift_x, sin * ax, cos * ay, shift_y), -1)
-        theta_BT23 = rows.reshape(batch, count, 2, 3)
-        if pose is None:
-            theta_BT23 = theta_BT23 / _SPAN
-            padding = "reflection"
-        else:
-            at_x, at_y, turn, size = pose
-            moved = theta_BT23 - F.pad(torch.stack((at_x, at_y), -1)[..., None], (2, 0))
-            c, s = turn.cos() / size, turn.sin() / size
-            theta_BT23 = torch.stack((c, s, -s, c), -1).reshape(batch, count, 2, 2) @ moved
-            padding = "zeros"
-        channels = texture_BCHW.shape[1]
-        # The grid is a sum of a row and a column term: far cheaper than affine_grid's product.
-        x_W = (torch.arange(self.width, device=x.device) * 2 + 1) / self.width - 1
-        y_H = (torch.arange(self.height, device=x.device) * 2 + 1) / self.height - 1
-        terms = theta_BT23[..., None, :, :, None]
-        grid_BTHW2 = (
-            (terms[..., 0, :] * x_W).movedim(-1, -2)
-            + terms[..., 2, :].movedim(-1, -2)
-            + (terms[..., 1, :] * y_H).movedim(-1, 2)
-        )
-        # One sampling per clip, its frames stacked along the height, spares copies of the texture.
-        seen = F.grid_sample(
-            texture_BCHW,
-            grid_BTHW2.reshape(batch, count * self.height, self.width, 2),
-            padding_mode=padding,
-            align_corners=False,
-        )
-        return seen.reshape(batch, channels, count, self.height, self.width).transpose(1, 2)
+def _weights(table: Sequence[Move], favoured: Sequence[str], rests: float) -> Tensor:
+    """Chances (M,) of a table's moves: entry 0 with chance `rests`, the favoured ones alike."""
+    chosen = torch.tensor([move.name in favoured if favoured else True for move in table[1:]])
+    moving = chosen.float() / chosen.sum() * (1 - rests)
+    return F.pad(moving, (1, 0), value=rests)
 
 
 def _draw_moves(
-    table: Sequence[Move], batch: int, calm: float, generator: torch.Generator
+    table: Sequence[Move], weights_BM: Tensor, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """Indices (B, A) into `table`, entry 0 with chance `calm`, and their deltas (B, A, states)."""
-    weights = torch.full((len(table),), (1 - calm) / (len(table) - 1))
-    weights[0] = calm
-    index = torch.multinomial(weights.expand(batch, -1), ACTIONS, True, generator=generator)
-    return index, torch.tensor([m.delta for m in table], dtype=torch.float32)[index]
+    """Indices (B, A) into `table` and their deltas (B, A, states)."""
+    index_BA = torch.multinomial(weights_BM, ACTIONS, True, generator=generator)
+    return index_BA, torch.tensor([m.delta for m in table], dtype=torch.float32)[index_BA]
 
 
 def sample(
@@ -180,9 +82,11 @@ def sample(
     width: int,
     device: torch.device | str = "cpu",
     photos_NCHW: Tensor | None = None,
+    mixture: Mixture | None = None,
 ) -> Scenes:
     """Draw a batch of scenes. `photos_NCHW`: optional bank of square pictures in [0, 1]."""
     device = torch.device(device)
+    mixture = mixture or Mixture()
     rng = torch.Generator().manual_seed(seed)
     device_rng = torch.Generator(device).manual_seed(seed)
 
@@ -198,19 +102,29 @@ def sample(
     starts_BA = F.pad(stops_BA[:, :-1], (1, 0))
     seconds_BA = (stops_BA - starts_BA) / FPS
 
-    camera, camera_BA6 = _draw_moves(CAMERA_MOVES, batch, 0.12, rng)
-    second, second_BA6 = _draw_moves(CAMERA_MOVES, batch, 0.7, rng)
+    expression_B = torch.multinomial(torch.tensor(mixture.expressions), batch, True, generator=rng)
+    camera_EM = torch.stack([_weights(CAMERA_MOVES, e.camera, e.camera_rests) for e in EXPRESSIONS])
+    second_EM = torch.stack([_weights(CAMERA_MOVES, (), 1 - e.second) for e in EXPRESSIONS])
+    subject_EM = torch.stack(
+        [_weights(SUBJECT_MOVES, e.subject, e.subject_rests) for e in EXPRESSIONS]
+    )
+    light_EM = torch.stack([_weights(LIGHT_MOVES, (), 1 - e.light) for e in EXPRESSIONS])
+    camera, camera_BA6 = _draw_moves(CAMERA_MOVES, camera_EM[expression_B], rng)
+    second, second_BA6 = _draw_moves(CAMERA_MOVES, second_EM[expression_B], rng)
     second = torch.where(second == camera, 0, second)
     camera_BA6 = camera_BA6 + second_BA6 * (second > 0)[..., None]
-    subject, subject_BA5 = _draw_moves(SUBJECT_MOVES, batch, 0.15, rng)
-    light, light_BA3 = _draw_moves(LIGHT_MOVES, batch, 0.9, rng)
+    subject, subject_BA5 = _draw_moves(SUBJECT_MOVES, subject_EM[expression_B], rng)
+    light, light_BA3 = _draw_moves(LIGHT_MOVES, light_EM[expression_B], rng)
     # A longer action goes further; short ones must still be seen to move.
     paces = (seconds_BA[..., None] / 1.2).clamp(0, 1.6)
-    strength = uniform(batch, ACTIONS, 1, low=0.5, high=1.4) * paces
+    low, high = mixture.strength
+    strength = uniform(batch, ACTIONS, 1, low=low, high=high) * paces
 
     shapes_BN = torch.randint(len(SHAPES), (batch, SUBJECTS), generator=rng)
     colours_BN = torch.randint(len(COLOURS), (batch, SUBJECTS), generator=rng)
     shown_BN = uniform(batch, SUBJECTS) < torch.tensor([0.85, 0.4])
+    sport = [e.name for e in EXPRESSIONS].index("sport")
+    shown_BN[expression_B == sport, 0] = True
     place = uniform(batch, SUBJECTS, 2, low=-0.5, high=0.5)
     turn_size = torch.stack(
         (
@@ -222,69 +136,171 @@ def sample(
     velocity_BN3 = uniform(batch, SUBJECTS, 3, low=-1, high=1) * torch.tensor([0.02, 0.015, 0.05])
     velocity_BN3[:, 0] = 0
 
+    def surfaces(count: int) -> Tensor:
+        kind = (uniform(count) * PHOTO).long()
+        if photos_NCHW is not None:
+            kind[uniform(count) < mixture.photos] = PHOTO
+        return kind
+
     size = 2 * max(height, width)
-    kinds = uniform(batch, 2)
-    back_kind_B = (kinds[:, 0] * PHOTO).long()
-    if photos_NCHW is not None:
-        back_kind_B[uniform(batch) < 0.3] = PHOTO
-    back = torch.empty(batch, 3, size, size, device=device)
-    for kind in back_kind_B.unique().tolist():
-        rows = (back_kind_B == kind).nonzero()[:, 0]
-        if kind == PHOTO:
-            assert photos_NCHW is not None
-            pick = torch.randint(len(photos_NCHW), (len(rows),), generator=rng)
-            bank = photos_NCHW.to(device)[pick.to(device)]
-            made = F.interpolate(bank, size=(size, size), mode="bilinear", antialias=True)
-        else:
-            made = textures.surface(kind, len(rows), size, device_rng)
-        back[rows.to(device)] = made
+    back_kind_B = surfaces(batch)
+    back = _surfaces(back_kind_B, size, photos_NCHW, rng, device_rng)
     cover = textures.noise(batch, 1, size, slope=2.0, generator=device_rng)
-    level = uniform(batch, 1, 1, 1, low=0.62, high=1.3).to(device)  # above 1: nothing in front
+    level = ship(uniform(batch, 1, 1, 1, low=0.62, high=1.3), device)  # above 1: nothing in front
     front_rgb = textures.surface(SURFACES.index("clouds"), batch, size, device_rng)
     front = torch.cat((front_rgb, ((cover - level) * 12).clamp(0, 1)), 1)
     pictures = textures.subjects(
-        shapes_BN.flatten().to(device),
-        colours_BN.flatten().to(device),
+        ship(shapes_BN.flatten(), device),
+        ship(colours_BN.flatten(), device),
         max(height, width) // 2,
         device_rng,
     ).unflatten(0, (batch, SUBJECTS))
-    pictures[:, :, 3] *= shown_BN.to(device)[..., None, None]
+    pictures[:, :, 3] *= ship(shown_BN.float(), device)[..., None, None]
 
-    def words(b: int, a: int) -> str:
-        name = f"{COLOURS[int(colours_BN[b, 0])][0]} {SHAPES[int(shapes_BN[b, 0])]}"
-        return word_action(
-            camera=CAMERA_MOVES[int(camera[b, a])],
-            second=CAMERA_MOVES[int(second[b, a])] if second[b, a] else None,
-            surface=SURFACES[int(back_kind_B[b])],
-            subject=name if shown_BN[b, 0] else None,
-            doing=SUBJECT_MOVES[int(subject[b, a])],
-            light=LIGHT_MOVES[int(light[b, a])],
+    passage_E = torch.tensor([e.passage for e in EXPRESSIONS])
+    passing = (uniform(batch) < passage_E[expression_B]).nonzero()[:, 0]
+    next_kind_P = surfaces(len(passing))
+    passage_kind_P = torch.randint(len(PASSAGES), (len(passing),), generator=rng)
+    passage_action_P = (uniform(len(passing)) * counts_B[passing]).long()
+    way_P2 = _WAYS[torch.randint(len(_WAYS), (len(passing),), generator=rng)]
+    passages = None
+    if len(passing):
+        melt = textures.noise(len(passing), 1, max(height, width), slope=1.4, generator=device_rng)
+        passages = Passages(
+            clips_P=ship(passing, device),
+            actions_P=ship(passage_action_P, device),
+            kinds_P=ship(passage_kind_P, device),
+            way_P2=ship(way_P2, device),
+            melt_PHW=melt[:, 0, :height, :width],
+            next_PCHW=_surfaces(next_kind_P, size, photos_NCHW, rng, device_rng),
         )
 
-    actions = [
-        [
-            Action(start=int(starts_BA[b, a]), stop=int(stops_BA[b, a]), text=words(b, a))
-            for a in range(int(counts_B[b]))
-        ]
-        for b in range(batch)
+    style_E = torch.tensor([e.style for e in EXPRESSIONS])
+    styled = (uniform(batch) < style_E[expression_B]).nonzero()[:, 0]
+    style_action_S = (uniform(len(styled)) * counts_B[styled]).long()
+    before_S = torch.randint(len(STYLES), (len(styled),), generator=rng)
+    step_S = torch.randint(1, len(STYLES), (len(styled),), generator=rng)
+    styles_S2 = torch.stack((before_S, (before_S + step_S) % len(STYLES)), 1)
+    restyles = None
+    if len(styled):
+        restyles = Restyles(
+            clips_S=ship(styled, device),
+            actions_S=ship(style_action_S, device),
+            styles_S2=ship(styles_S2, device),
+        )
+
+    # Plain lists from here on: a caption asks for some twenty single values.
+    passes = {
+        b: (a, PASSAGES[kind][1], SURFACES[surface])
+        for b, a, kind, surface in zip(
+            *(t.tolist() for t in (passing, passage_action_P, passage_kind_P, next_kind_P)),
+            strict=True,
+        )
+    }
+    turns = {
+        b: (a, STYLES[after])
+        for b, a, (_, after) in zip(
+            styled.tolist(), style_action_S.tolist(), styles_S2.tolist(), strict=True
+        )
+    }
+    tables = (camera, second, subject, light, starts_BA.long(), stops_BA.long())
+    drawn = [table.tolist() for table in tables]
+    names = [
+        f"{COLOURS[colour][0]} {SHAPES[shape]}" if shown else None
+        for colour, shape, shown in zip(
+            colours_BN[:, 0].tolist(),
+            shapes_BN[:, 0].tolist(),
+            shown_BN[:, 0].tolist(),
+            strict=True,
+        )
     ]
+
+    def action(b: int, a: int, surface: int) -> Action:
+        moves = [row[b][a] for row in drawn]
+        over, passage = SURFACES[surface], None
+        if b in passes:
+            when, words, other = passes[b]
+            over = other if a > when else over
+            passage = f"{words} {other}" if a == when else None
+        style = turns[b][1] if b in turns and turns[b][0] == a else None
+        text = word_action(
+            camera=CAMERA_MOVES[moves[0]],
+            second=CAMERA_MOVES[moves[1]] if moves[1] else None,
+            surface=over,
+            subject=names[b],
+            doing=SUBJECT_MOVES[moves[2]],
+            light=LIGHT_MOVES[moves[3]],
+            passage=passage,
+            style=style,
+        )
+        return Action(start=moves[4], stop=moves[5], text=text)
+
     return Scenes(
         frames=frames,
         height=height,
         width=width,
-        actions=actions,
-        starts_BA=starts_BA.to(device),
-        stops_BA=stops_BA.to(device),
-        easings_BA=torch.randint(4, (batch, ACTIONS), generator=rng).to(device),
-        camera_BA6=(camera_BA6 * strength).to(device),
-        subject_BA5=(subject_BA5 * strength).to(device),
-        light_BA3=(light_BA3 * strength.clamp(max=1)).to(device),
-        drift_BN4=torch.cat((place, turn_size), -1).to(device),
-        velocity_BN3=velocity_BN3.to(device),
+        actions=[
+            [action(b, a, surface) for a in range(count)]
+            for b, (count, surface) in enumerate(
+                zip(counts_B.tolist(), back_kind_B.tolist(), strict=True)
+            )
+        ],
+        expressions=expression_B.tolist(),
+        starts_BA=ship(starts_BA, device),
+        stops_BA=ship(stops_BA, device),
+        easings_BA=ship(torch.randint(4, (batch, ACTIONS), generator=rng), device),
+        camera_BA6=ship(camera_BA6 * strength, device),
+        subject_BA5=ship(subject_BA5 * strength, device),
+        light_BA3=ship(light_BA3 * strength.clamp(max=1), device),
+        drift_BN4=ship(torch.cat((place, turn_size), -1), device),
+        velocity_BN3=ship(velocity_BN3, device),
         back_BCHW=back,
         front_BCHW=front,
         subjects_BNCHW=pictures,
+        passages=passages,
+        restyles=restyles,
     )
+
+
+def _surfaces(
+    kinds_B: Tensor,
+    size: int,
+    photos_NCHW: Tensor | None,
+    rng: torch.Generator,
+    device_rng: torch.Generator,
+) -> Tensor:
+    """A texture for each clip, (B, 3, size, size), of its kind of `captions.SURFACES`."""
+    device = device_rng.device
+    textures_B3SS = torch.empty(len(kinds_B), 3, size, size, device=device)
+    for kind in kinds_B.unique().tolist():
+        rows = (kinds_B == kind).nonzero()[:, 0]
+        if kind == PHOTO:
+            assert photos_NCHW is not None
+            made = _photos(photos_NCHW, len(rows), size, rng, device)
+        else:
+            made = textures.surface(kind, len(rows), size, device_rng)
+        textures_B3SS[ship(rows, device)] = made
+    return textures_B3SS
+
+
+def _photos(
+    photos_NCHW: Tensor, count: int, size: int, rng: torch.Generator, device: torch.device
+) -> Tensor:
+    """Photos cropped, mirrored and tinted at random, (count, 3, size, size)."""
+    draws = torch.rand(count, 8, generator=rng)
+    pick = torch.randint(len(photos_NCHW), (count,), generator=rng)
+    keep = 0.55 + 0.45 * draws[:, 0]
+    flip = torch.where(draws[:, 1] < 0.5, -1.0, 1.0)
+    nought = torch.zeros(count)
+    at = (draws[:, 2:4] * 2 - 1) * (1 - keep)[:, None]
+    theta = torch.stack((keep * flip, nought, at[:, 0], nought, keep, at[:, 1]), 1)
+    tint = 0.8 + 0.4 * draws[:, 4:7]
+    bank = photos_NCHW.to(device)
+    grid = F.affine_grid(
+        ship(theta.view(-1, 2, 3), device), [count, 3, size, size], align_corners=False
+    )
+    crops = F.grid_sample(bank[ship(pick, device)], grid, align_corners=False)
+    return (crops * ship(tint, device)[..., None, None]).clamp(0, 1)
 
 
 def clips(
@@ -296,6 +312,7 @@ def clips(
     width: int = 64,
     device: torch.device | str = "cpu",
     photos_NCHW: Tensor | None = None,
+    mixture: Mixture | None = None,
 ) -> tuple[Tensor, list[str], list[list[int]]]:
     """clips_BCTHW in [-1, 1], one time-stamped prompt each, and each clip's action boundaries."""
     scenes = sample(
@@ -306,5 +323,6 @@ def clips(
         width=width,
         device=device,
         photos_NCHW=photos_NCHW,
+        mixture=mixture,
     )
     return scenes.render(), scenes.prompts(0, frames), [scenes.boundaries(b) for b in range(batch)]

@@ -1,0 +1,298 @@
+"""Base, adaptive and expression training: the velocity of windows, given what inference gives.
+
+The stages differ in what they are given (`windows.Guiding`), in what they see (`worlds.Mixture`)
+and in where they start; what is learnt is one thing.
+
+Shapes: B windows, Z latent channels, L latent frames, T frames, H W height and width of either,
+S tokens, D width.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from dreamontage.conditioning import MASK_CHANNELS
+from dreamontage.evaluation import quick
+from dreamontage.models.autoencoder import denormalise
+from dreamontage.models.text import embed
+from dreamontage.seeds import derive
+from dreamontage.timeline import TEMPORAL_STRIDE
+from dreamontage.training import checkpoint, flow, nano, windows, worlds
+from dreamontage.training.card import model_card
+from dreamontage.training.feed import Batch
+from dreamontage.training.recipe import Setting
+from dreamontage.training.windows import Guiding, Windows
+from dreamontage.training.worlds import Mixture
+
+_SHEET_ROWS = 3  # windows of each held-out batch
+_SCORED = 8  # held-out windows of each batch that are rendered and scored
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shape:
+    """One kind of batch, drawn with chance proportional to `weight` while the run's progress is in
+    [opens, closes). Height and width in pixels."""
+
+    weight: float
+    latents: int
+    height: int
+    width: int
+    batch: int
+    opens: float = 0.0
+    closes: float = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """What a stage learns from."""
+
+    shapes: Sequence[Shape]
+    guiding: Guiding = windows.ADAPTIVE
+    mixture: Mixture = field(default_factory=Mixture)
+    size: nano.Size = field(default_factory=nano.Size)
+    tail: int = 2
+    uniform_times: float = 0.1
+    held_out: int = 6  # windows of each shape
+    sampling: bool = True  # whether held-out windows are rendered and scored
+    codec_batches: int = 20
+    maturity: str | None = "smoke"
+
+
+@dataclass(frozen=True, kw_only=True)
+class _HeldOut:
+    batch: Windows
+    middle: bool
+    prompts_BSD: Tensor
+    times_B: Tensor
+    noise_BZLHW: Tensor
+
+
+def make_frozen(setting: Setting, study: Study) -> Path:
+    """The folder of the parts that stay as they are, and of the run's photos.
+
+    They are made at a run's first start, or taken from where it starts from, and read back at every
+    start, so that a resumed run has the same ones to the bit.
+    """
+    folder = setting.folder / "frozen"
+
+    def begin(path: Path) -> None:
+        if setting.init is not None:
+            made = nano.load_frozen(setting.init)
+        else:
+            made = nano.build_frozen(
+                seed=setting.seed,
+                z_dim=study.size.z_dim,
+                batches=study.codec_batches,
+                device=setting.device,
+                photos=setting.photos_NCHW,
+            )
+        nano.save_frozen(path, made)
+        if setting.photos_NCHW is not None:
+            held = (setting.photos_NCHW * 255).round().byte().contiguous()
+            save_file({"photos": held}, path / "photos.safetensors")
+
+    if not folder.exists():
+        checkpoint.write_folder(folder, begin)
+    return folder
+
+
+class WindowSource:
+    """Draws windows of procedural worlds. Opens the codec and the text side where it is used."""
+
+    def __init__(self, folder: Path, device: torch.device, study: Study) -> None:
+        self.folder, self.device, self.study = folder, device, study
+        self._opened: tuple[nano.Frozen, Tensor | None] | None = None
+
+    def open(self) -> tuple[nano.Frozen, Tensor | None]:
+        """The frozen parts, and the run's photos."""
+        if self._opened is None:
+            bank = self.folder / "photos.safetensors"
+            photos = load_file(bank)["photos"].to(self.device) / 255 if bank.exists() else None
+            self._opened = nano.load_frozen(self.folder).to(self.device), photos
+        return self._opened
+
+    def draw(self, seed: int, progress: float, repeat: int) -> Batch:
+        """Windows cut from clips that are longer than they are."""
+        rng = random.Random(seed)
+        shape = self.shape(rng, progress, repeat)
+        batch = self.windows(shape, seed=seed, middle=rng.random() < 0.5)
+        return {
+            "latents": batch.latents_BZLHW,
+            "condition": batch.condition_BCLHW,
+            "prompts": self.embed(batch),
+        }
+
+    def shape(self, rng: random.Random, progress: float, repeat: int) -> Shape:
+        """One of the study's shapes that are open, for `repeat` batches."""
+        shapes = [s for s in self.study.shapes if s.opens <= progress < s.closes]
+        shape = rng.choices(shapes, [shape.weight for shape in shapes])[0]
+        return replace(shape, batch=shape.batch * repeat)
+
+    def windows(self, shape: Shape, *, seed: int, middle: bool) -> Windows:
+        """A batch of windows with their conditions."""
+        frozen, photos = self.open()
+        scenes = worlds.sample(
+            derive(seed, "scenes"),
+            shape.batch,
+            frames=1 + TEMPORAL_STRIDE * (shape.latents + 5),
+            height=shape.height,
+            width=shape.width,
+            device=self.device,
+            photos_NCHW=photos,
+            mixture=self.study.mixture,
+        )
+        return windows.draw(
+            frozen.vae,
+            scenes,
+            latents=shape.latents,
+            middle=middle,
+            tail=self.study.tail,
+            seed=derive(seed, "windows"),
+            guiding=self.study.guiding,
+        )
+
+    def embed(self, batch: Windows) -> Tensor:
+        """The prompts' embeddings, prompts_BSD."""
+        frozen, _ = self.open()
+        return embed(frozen.tokenizer, frozen.text_encoder, batch.prompts)
+
+
+class WindowsObjective:
+    """See the module."""
+
+    def __init__(self, setting: Setting, study: Study) -> None:
+        self.study, self.device = study, setting.device
+        self.source = WindowSource(make_frozen(setting, study), setting.device, study)
+        self.frozen, self.photos = self.source.open()
+        if setting.init is None:
+            self.model = nano.build_transformer(study.size, seed=derive(setting.seed, "model"))
+        else:
+            self.model = nano.load_transformer(setting.init)
+        self.held_out = [
+            self._hold_out(setting.seed, index, shape) for index, shape in enumerate(study.shapes)
+        ]
+
+    def loss(self, model: Any, batch: Batch, *, seed: int) -> tuple[Tensor, int]:
+        clean = batch["latents"]
+        generator = torch.Generator(self.device).manual_seed(derive(seed, "noise"))
+        times_B = flow.draw_times(
+            len(clean),
+            shift=nano.FLOW_SHIFT,
+            uniform=self.study.uniform_times,
+            generator=generator,
+        )
+        errors_B = flow.velocity_errors(
+            model,
+            clean,
+            batch["condition"],
+            batch["prompts"],
+            times_B=times_B,
+            noise_BZLHW=torch.randn(clean.shape, generator=generator, device=self.device),
+        )
+        return errors_B.mean(), len(clean)
+
+    def _hold_out(self, seed: int, index: int, shape: Shape) -> _HeldOut:
+        """Windows of worlds that no step trains on, with fixed times and noise."""
+        seed = derive(seed, "held out", index)
+        middle = bool(index % 2)
+        fewer = replace(shape, batch=self.study.held_out)
+        batch = self.source.windows(fewer, seed=seed, middle=middle)
+        generator = torch.Generator(self.device).manual_seed(seed)
+        noise_BZLHW = torch.randn(
+            batch.latents_BZLHW.shape, generator=generator, device=self.device
+        )
+        return _HeldOut(
+            batch=batch,
+            middle=middle,
+            prompts_BSD=self.source.embed(batch),
+            times_B=torch.linspace(0.05, 0.98, len(batch.prompts), device=self.device),
+            noise_BZLHW=noise_BZLHW,
+        )
+
+    @torch.no_grad()
+    def scores(self, model: Any) -> dict[str, float]:
+        """The loss over times spread evenly, and `quick`'s scores of what it renders."""
+        losses = [
+            flow.velocity_errors(
+                model,
+                h.batch.latents_BZLHW,
+                h.batch.condition_BCLHW,
+                h.prompts_BSD,
+                times_B=h.times_B,
+                noise_BZLHW=h.noise_BZLHW,
+            ).mean()
+            for h in self.held_out
+        ]
+        found = {"loss": float(torch.stack(losses).mean())}
+        if not self.study.sampling:
+            return found
+        measured: dict[str, list[Tensor]] = {}
+        for h in self.held_out:
+            made, true, given_BT = self._films(model, h, _SCORED)
+            for name, value_B in quick.scores(made, true, given_BT=given_BT).items():
+                measured.setdefault(name, []).append(value_B)
+        return found | {name: float(torch.cat(v).mean()) for name, v in measured.items()}
+
+    def _films(self, model: Any, held: _HeldOut, count: int) -> tuple[Tensor, Tensor, Tensor]:
+        """What the model makes of held-out windows, what the codec makes of the truth, and which
+        frames were given."""
+        condition = held.batch.condition_BCLHW[:count]
+        made_BZLHW = flow.sample(
+            model,
+            condition,
+            held.prompts_BSD[:count],
+            noise_BZLHW=held.noise_BZLHW[:count],
+            steps=nano.STEPS,
+            shift=nano.FLOW_SHIFT,
+        )
+        given_BMLHW = condition[:, :MASK_CHANNELS, :, :1, :1] > 0
+        given_BT = given_BMLHW[..., 0, 0].transpose(1, 2).flatten(1)
+        if not held.middle:
+            given_BT = given_BT[:, MASK_CHANNELS - 1 :]
+        true_BZLHW = held.batch.latents_BZLHW[:count]
+        return (
+            decode(self.frozen.vae, made_BZLHW, middle=held.middle),
+            decode(self.frozen.vae, true_BZLHW, middle=held.middle),
+            given_BT,
+        )
+
+    def films(self, model: Any) -> Sequence[Sequence[Tensor]]:
+        """Each window as it was, its conditions as given, and as the model makes it."""
+        groups: list[Sequence[Tensor]] = []
+        for h in self.held_out:
+            made, true, _ = self._films(model, h, _SHEET_ROWS)
+            given_BZLHW = h.batch.condition_BCLHW[:_SHEET_ROWS, MASK_CHANNELS:]
+            groups += list(
+                zip(true, decode(self.frozen.vae, given_BZLHW, middle=h.middle), made, strict=True)
+            )
+        return groups
+
+    def export(self, state: Mapping[str, Tensor], folder: Path, facts: Mapping[str, Any]) -> None:
+        model = nano.copy_of(self.model, state)
+        card = model_card(
+            facts,
+            maturity=self.study.maturity,
+            parameters=sum(p.numel() for p in model.parameters()),
+            photos=0 if self.photos is None else len(self.photos),
+            z_dim=self.frozen.vae.config.z_dim,
+        )
+        nano.save_folder(folder, self.frozen, model, maturity=self.study.maturity)
+        (folder / "README.md").write_text(card)
+
+
+def decode(vae: Any, latents_BZLHW: Tensor, *, middle: bool) -> Tensor:
+    """Frames of windows from normalised latents, video_BCTHW; a middle window has no lone frame."""
+    raw_BZLHW = denormalise(vae, latents_BZLHW.float())
+    parts = [
+        vae.decode_latent(latent_BZ1HW, first=not middle and index == 0)
+        for index, latent_BZ1HW in enumerate(raw_BZLHW.split(1, dim=2))
+    ]
+    return torch.cat(parts, 2)

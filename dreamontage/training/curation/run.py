@@ -1,0 +1,275 @@
+"""A folder of videos -> a data set in another folder, in this process.
+
+    measured/    what was measured of each video, with a strip of its pictures
+    parts/       clips that are encoded and not yet in a shard: each a shard of its own
+    shard-*, index.json   the data set (`training.shards`)
+    report.json, report.txt, kept.png, dropped.png
+
+What is done is not done again: a video whose file and whose measures are the same is not measured
+twice, and a clip whose key is known is not encoded twice, whenever the run is stopped, however it
+ends. With other limits only the verdicts change. What is no longer wanted leaves the data set.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from dreamontage.media.process import replacing
+from dreamontage.training import shards
+from dreamontage.training.curation import report
+from dreamontage.training.curation.encode import Wanted, encode_video
+from dreamontage.training.curation.judge import Rule, Verdict
+from dreamontage.training.curation.measure import Measurement, measure
+from dreamontage.training.curation.videos import Curation, Entry, decide, find_videos, kept
+from dreamontage.training.shards import Codec, Shard, StoredClip
+
+SHARD_BYTES = 1 << 30
+"""Bytes of clips after which a shard is full."""
+
+DEATHS = 3
+"""Processes that may die while they look at a file before it is left alone."""
+
+Progress = Callable[[str, int, int], None]
+"""Told what is being done, how many are done, and of how many."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Curated:
+    """What became of a folder. `clips`: how many the data set holds; None where none was made."""
+
+    entries: Sequence[Entry]
+    clips: int | None
+
+
+def curate(
+    folder: Path,
+    out: Path,
+    curation: Curation,
+    *,
+    autoencoder: tuple[Any, Codec] | None,
+    shard_bytes: int = SHARD_BYTES,
+    progress: Progress = lambda what, done, total: None,
+) -> Curated:
+    """Measure, judge and (with an autoencoder) encode the videos of a folder into `out`.
+
+    A video that cannot be used is told in the report, whatever is wrong with it; the run goes on.
+
+    Raises:
+        ValueError: when the folder holds no videos, or `out` a data set of another autoencoder.
+    """
+    names = find_videos(folder, but=out)
+    (out / "measured").mkdir(parents=True, exist_ok=True)
+    held = [] if autoencoder is None else _held(out, autoencoder[1])
+    found = {}
+    for done, name in enumerate(names):
+        progress(f"looking at {name}", done, len(names))
+        found[name] = measure_once(folder, name, out / "measured", curation)
+    progress("looked at all videos", len(names), len(names))
+    entries = decide(folder, found, curation)
+    clips = None
+    if autoencoder is not None:
+        vae, codec = autoencoder
+        entries = _encode_all(folder, out, curation, entries, vae, codec, held, progress)
+        wanted = [each.key(curation, codec) for each in kept(entries)]
+        clips = _pack(out, codec, wanted, held, shard_bytes)
+    report.write(out, entries, settings(curation))
+    return Curated(entries=entries, clips=clips)
+
+
+def settings(curation: Curation) -> dict[str, Any]:
+    """A run's settings as its report tells them."""
+    target = {**asdict(curation.target), "fps": str(curation.target.fps)}
+    return {
+        "target": target,
+        "limits": asdict(curation.limits),
+        "measures": curation.measures.facts(),
+        "stills_every": curation.stills_every,
+    }
+
+
+def measure_once(folder: Path, name: str, measured: Path, curation: Curation) -> Measurement:
+    """Measure a video, or read what was measured of the same file in the same way."""
+    path = folder / name
+    file = measured / f"{hashlib.sha256(name.encode()).hexdigest()[:32]}.json"
+    try:
+        stat = path.stat()
+    except OSError as error:  # gone since the folder was listed
+        return Measurement(digest="", fault=error.strerror or "cannot be read")
+    stamp = {
+        "name": name,
+        "bytes": stat.st_size,
+        "changed": stat.st_mtime_ns,
+        "measures": curation.measures.facts(),
+    }
+    try:
+        told = json.loads(file.read_text(encoding="utf-8"))
+        if {field: told[field] for field in stamp} == stamp:
+            return from_text(told["found"])
+    except (OSError, ValueError, KeyError, TypeError):
+        pass  # not measured yet, or by another version: it is measured now
+    with _survived(file.with_suffix(".begun"), stamp) as deaths:
+        if deaths < DEATHS:
+            found = measure(path, curation.measures)
+        else:
+            found = Measurement(digest="", fault=f"{deaths} processes died while looking at it")
+        with replacing(file) as temporary:
+            temporary.write_text(json.dumps({**stamp, "found": to_text(found)}), encoding="utf-8")
+    return found
+
+
+@contextmanager
+def _survived(begun: Path, stamp: Mapping[str, Any]) -> Iterator[int]:
+    """Leave a note for as long as a file is looked at; gives how many processes left theirs.
+
+    A decoder that a file brings down takes its process with it, and nothing but the note remains.
+    """
+    deaths = 0
+    try:
+        told = json.loads(begun.read_text(encoding="utf-8"))
+        deaths = told["deaths"] if told["stamp"] == stamp else 0
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    with replacing(begun) as temporary:
+        temporary.write_text(json.dumps({"stamp": stamp, "deaths": deaths + 1}), encoding="utf-8")
+    try:
+        yield deaths
+    finally:
+        begun.unlink(missing_ok=True)
+
+
+def to_text(found: Measurement) -> dict[str, Any]:
+    """A measurement as JSON, with its strip."""
+    return {**found.to_json(), "strip": base64.b64encode(found.strip).decode()}
+
+
+def from_text(told: Mapping[str, Any]) -> Measurement:
+    strip = base64.b64decode(told["strip"])
+    return Measurement.from_json({k: v for k, v in told.items() if k != "strip"}, strip)
+
+
+def _held(out: Path, codec: Codec) -> list[Shard]:
+    """The whole shards that are there already; the clips of torn ones are encoded again."""
+    if not (out / shards.INDEX).exists():
+        return []
+    data = shards.Dataset(out)
+    if data.codec != codec:
+        raise ValueError(
+            f"{out}: holds latents of another autoencoder; give another folder, or empty this one"
+        )
+    held = []
+    for shard in data.shards:
+        try:
+            shards.check_shard(out, shard)
+        except shards.TornShard:
+            continue
+        held.append(shard)
+    return held
+
+
+def _encode_all(
+    folder: Path,
+    out: Path,
+    curation: Curation,
+    entries: Sequence[Entry],
+    vae: Any,
+    codec: Codec,
+    held: Sequence[Shard],
+    progress: Progress,
+) -> list[Entry]:
+    """Encode what is kept and not encoded yet into `parts`; entries that fail become dropped."""
+    parts = out / "parts"
+    parts.mkdir(exist_ok=True)
+    known = {facts.key for shard in held for facts in shard.clips}
+    done, total = 0, len(kept(entries))
+    told = []
+    for entry in entries:
+        if entry.verdict.kept:
+            progress(f"encoding {entry.name}", done, total)
+            entry = _encoded(folder, parts, curation, entry, vae, codec, known)
+            done += 1
+        told.append(entry)
+    progress("encoded all clips", total, total)
+    return told
+
+
+def _encoded(
+    folder: Path,
+    parts: Path,
+    curation: Curation,
+    entry: Entry,
+    vae: Any,
+    codec: Codec,
+    known: set[str],
+) -> Entry:
+    key = entry.key(curation, codec)
+    if key in known or (parts / key).exists():
+        return entry
+    wanted = Wanted(
+        key=key,
+        name=entry.name,
+        target=curation.target,
+        longest=curation.longest,
+        stills_every=curation.stills_every,
+    )
+    try:
+        clip = encode_video(vae, folder / entry.name, entry.found, entry.actions, wanted)
+    except (ValueError, OSError) as error:  # changed, or gone, since it was measured
+        told = Verdict(rule=Rule.READABLE, reason=str(error))
+        return replace(entry, verdict=told)
+    shard = shards.write_shard(parts, [clip])
+    os.replace(parts / shard.file, parts / key)
+    return entry
+
+
+def _pack(
+    out: Path, codec: Codec, wanted: Sequence[str], held: Sequence[Shard], shard_bytes: int
+) -> int:
+    """Join the parts into shards, and drop what is not wanted; how many clips there are then.
+
+    At every moment the index on the disk names whole shards: new ones come before it, and what it
+    no longer names goes after it.
+    """
+    parts = out / "parts"
+    order = dict.fromkeys(wanted)
+    keeps: list[Shard] = []
+    for shard in held:
+        if all(facts.key in order for facts in shard.clips):
+            keeps.append(shard)
+            continue
+        for number, facts in enumerate(shard.clips):
+            if facts.key in order and not (parts / facts.key).exists():
+                clip = shards.read_clip(out / shard.file, facts, number)
+                part = shards.write_shard(parts, [clip])
+                os.replace(parts / part.file, parts / facts.key)
+    packed = {facts.key for shard in keeps for facts in shard.clips}
+    loose = [key for key in order if key not in packed]
+    made = [shards.write_shard(out, clips) for clips in _groups(parts, loose, shard_bytes)]
+    shards.write_index(out, codec, [*keeps, *made])
+    named = {shard.file for shard in (*keeps, *made)}
+    for path in [*out.glob(f"shard-*{shards.SUFFIX}"), *out.glob(".*.part"), *parts.iterdir()]:
+        if path.name not in named:
+            path.unlink()
+    return sum(len(shard.clips) for shard in (*keeps, *made))
+
+
+def _groups(parts: Path, keys: Sequence[str], shard_bytes: int) -> Iterator[list[StoredClip]]:
+    """The parts' clips, as many at a time as fill a shard; at least one."""
+    group: list[StoredClip] = []
+    size = 0
+    for key in keys:
+        (facts,) = shards.clips_of(parts / key)
+        size += (parts / key).stat().st_size
+        if group and size > shard_bytes:
+            yield group
+            group, size = [], (parts / key).stat().st_size
+        group.append(shards.read_clip(parts / key, facts, 0))
+    if group:
+        yield group

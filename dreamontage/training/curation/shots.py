@@ -1,0 +1,204 @@
+"""Is it one shot? Cuts, and the dissolves and fades that a gate for generated films lets pass.
+
+Cuts come from the gate's own measure (`scorer.cuts`): changes that stand out from those around. A
+film from the wild has two things that a take of ours has not. **A flash** stands out as a cut does,
+but the picture is still there: the neighbourhoods go on, along the motion that was under way, only
+brighter. Such cuts are struck out. **A dissolve** is no sudden change, but over its length one
+picture goes and another comes: nothing of the first is left where the flow has taken it, and every
+frame between is a blend of the two ends, ever more of the second; as the frames lie or, where both
+shots move alike, once the flow is taken out of them. A camera's move can do the one or the other,
+not both: far enough to lose the picture, its frames between are pictures of their own.
+
+EXPERIMENTS.md has precision and recall beside PySceneDetect's detectors.
+
+Shapes as in `flow`; K frames of a window.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from dreamontage.scorer.cuts import CutWatcher
+from dreamontage.scorer.film import Film
+from dreamontage.training.curation import flow
+from dreamontage.training.curation.flow import Floats, Pixels
+
+GONE = 0.4
+"""Persistence below which a sudden change is a cut and no flash. Over 200 films cuts are below
+0.34, flashes above 0.45."""
+
+LENGTHS = (8, 12, 16, 24, 32)
+"""Frames over which dissolves are looked for; longer ones are found by their steepest part."""
+
+LOST = 0.5
+"""Persistence over a dissolve, at most."""
+
+BLENDED = 0.2
+"""What a blend of the ends may leave unexplained of the frames between, as a share of the ends'
+difference. Over 200 films dissolves are below 0.195, moves that lose the picture above 0.21."""
+
+CARRIED = 0.15
+"""The same once the flow is taken out, which makes a move's own frames more like a blend."""
+
+_DIFFERENT = 12.0  # grey levels between the two ends of a dissolve, at least
+_BACKWARD = 0.1  # how far a dissolve may go back, for noise
+_MIDST = (0.15, 0.85)  # shares of the second picture between which a frame is of both
+_MIXED = 0.4  # share of the frames between that are of both, or it is a cut and not a dissolve
+
+_SMEAR = 6  # frames over which a cut's two sides are compared: a latent's, and one on either side
+_STEP = 2  # every how many frames a window begins
+_THUMBNAIL = 32
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cut:
+    """Where a shot ends: `frame` is the first of the next one, or the middle of a dissolve."""
+
+    frame: int
+    kind: str  # "cut" or "dissolve"
+    strength: float  # content change of a cut, 0..255; difference of a dissolve's ends, 0..255
+
+
+@dataclass
+class _Window:
+    """Frames from `start` on, and where its first picture has gone by now."""
+
+    start: int
+    first_HW: Floats
+    flow_HW2: Floats | None = None
+    thumbnails: list[Floats] = field(default_factory=list)
+    carried: list[Floats] = field(default_factory=list)  # thumbnails with the flow taken out
+
+
+class ShotWatcher:
+    """Keeps the pictures of two seconds and some numbers a frame."""
+
+    def __init__(self, fps: Fraction) -> None:
+        self._hard = CutWatcher(Film(path=Path(), fps=fps))
+        self._fps = fps
+        self._windows: deque[_Window] = deque(maxlen=max(LENGTHS) // _STEP + 1)
+        self._before_HW: Floats | None = None
+        self._way_HW2: Floats | None = None
+        self._expected_T: list[float] = []  # persistence along the motion under way
+        self._over_T: dict[int, float] = {}  # persistence over _SMEAR frames, by their first
+        self._dissolves: dict[int, tuple[float, Cut]] = {}
+
+    def see(self, index: int, frame_HWC: Pixels, grey_HW: Pixels, flow_HW2: Floats | None) -> None:
+        """Take a frame, at any size; flow_HW2 leads here from the frame before, None at first."""
+        self._hard.see(index, frame_HWC)
+        here_HW = flow.soft(grey_HW)
+        if flow_HW2 is not None:
+            assert self._before_HW is not None
+            way_HW2 = np.zeros_like(flow_HW2) if self._way_HW2 is None else self._way_HW2
+            self._expected_T.append(flow.persistence(self._before_HW, here_HW, way_HW2))
+            self._way_HW2 = flow_HW2
+        thumbnail_HWC = _thumbnail(frame_HWC)
+        for window in self._windows:
+            assert flow_HW2 is not None
+            window.thumbnails.append(thumbnail_HWC)
+            window.flow_HW2 = (
+                flow_HW2 if window.flow_HW2 is None else flow.joined(window.flow_HW2, flow_HW2)
+            )
+            window.carried.append(_carried(thumbnail_HWC, window.flow_HW2))
+            length = index - window.start
+            if length == _SMEAR:
+                self._over_T[window.start] = flow.persistence(
+                    window.first_HW, here_HW, window.flow_HW2
+                )
+            elif length in LENGTHS:
+                self._look(window, here_HW)
+        if index % _STEP == 0:
+            self._windows.append(
+                _Window(
+                    start=index,
+                    first_HW=here_HW,
+                    thumbnails=[thumbnail_HWC],
+                    carried=[thumbnail_HWC],
+                )
+            )
+        self._before_HW = here_HW
+
+    def _look(self, window: _Window, here_HW: Floats) -> None:
+        for thumbnails, limit in ((window.thumbnails, BLENDED), (window.carried, CARRIED)):
+            rest, difference, frame = blend(np.stack(thumbnails))
+            if rest <= limit and difference >= _DIFFERENT:
+                break
+        else:
+            return
+        assert window.flow_HW2 is not None
+        if flow.persistence(window.first_HW, here_HW, window.flow_HW2) < LOST:
+            at = window.start + frame
+            if at not in self._dissolves or rest < self._dissolves[at][0]:
+                cut = Cut(frame=at, kind="dissolve", strength=difference)
+                self._dissolves[at] = rest, cut
+
+    def cuts(self) -> list[Cut]:
+        """Every place at which a shot ends, once all frames have been seen."""
+        found = [
+            Cut(frame=frame, kind="cut", strength=strength)
+            for frame, strength in self._hard.cuts().items()
+            if self._gone(frame)
+        ]
+        # One dissolve is seen through many windows: the clearest stands for those around it.
+        for _, cut in sorted(self._dissolves.values(), key=lambda entry: entry[0]):
+            if all(abs(cut.frame - other.frame) > max(LENGTHS) // 2 for other in found):
+                found.append(cut)
+        return sorted(found, key=lambda cut: cut.frame)
+
+    def _gone(self, frame: int) -> bool:
+        """Whether the picture before a sudden change is gone after it."""
+        around = range(max(1, frame - _SMEAR + 1), frame + 2)
+        expected = [self._expected_T[t - 1] for t in around if t <= len(self._expected_T)]
+        over = [
+            self._over_T[start]
+            for start in (frame - _SMEAR, frame - _SMEAR + 1)
+            if start in self._over_T
+        ]
+        return min([*expected, *over]) < GONE
+
+
+def blend(frames_KHWC: Floats) -> tuple[float, float, int]:
+    """How badly blends of the two ends explain the frames between, as a share of their difference.
+
+    Also that difference, in grey levels, and the frame that is nearest to half of each. What does
+    not go steadily from the one to the other, or jumps, is no dissolve: infinitely badly.
+    """
+    first_HWC, last_HWC = frames_KHWC[0], frames_KHWC[-1]
+    between_KHWC = frames_KHWC[1:-1] - first_HWC
+    way_HWC = last_HWC - first_HWC
+    power = float(np.square(way_HWC).sum())
+    difference = float(np.sqrt(power / way_HWC.size))
+    if difference == 0:
+        return float("inf"), 0.0, 0
+    share_K: NDArray[np.float64] = np.clip(
+        np.tensordot(between_KHWC, way_HWC, 3) / power, 0, 1
+    ).astype(np.float64)
+    rest_KHWC = between_KHWC - share_K[:, None, None, None].astype(np.float32) * way_HWC
+    rest = float(np.sqrt(np.square(rest_KHWC).sum(axis=(1, 2, 3)).mean() / power))
+    back = -np.minimum(np.diff(np.concatenate([[0.0], share_K, [1.0]])), 0).sum()
+    mixed = ((share_K > _MIDST[0]) & (share_K < _MIDST[1])).mean()
+    if back > _BACKWARD or mixed < _MIXED:
+        rest = float("inf")
+    return rest, difference, 1 + int(np.abs(share_K - 0.5).argmin())
+
+
+def _thumbnail(frame_HWC: Pixels) -> Floats:
+    height, width = frame_HWC.shape[:2]
+    scale = _THUMBNAIL / max(height, width)
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    return np.asarray(cv2.resize(frame_HWC, size, interpolation=cv2.INTER_AREA), np.float32)
+
+
+def _carried(thumbnail_HWC: Floats, flow_HW2: Floats) -> Floats:
+    """The thumbnail brought back along a flow that leads to it."""
+    height, width = thumbnail_HWC.shape[:2]
+    scale = width / flow_HW2.shape[1]
+    small_HW2 = cv2.resize(flow_HW2, (width, height), interpolation=cv2.INTER_AREA) * scale
+    return flow.fetch(thumbnail_HWC, flow.grid(height, width) + small_HW2)

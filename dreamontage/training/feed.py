@@ -1,0 +1,137 @@
+"""Batches, drawn for several steps at once and ahead of them by a thread, so that a fast device
+does not wait for the thousands of small launches that a draw takes.
+"""
+
+from __future__ import annotations
+
+import atexit
+import math
+import queue
+import threading
+from collections.abc import Generator
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from dreamontage.seeds import derive
+
+Batch = dict[str, Any]
+"""Tensors by name, their first dimension the batch's, and plain values."""
+
+
+class Source(Protocol):
+    """Where batches come from."""
+
+    def draw(self, seed: int, progress: float, repeat: int) -> Batch:
+        """What `seed` determines, at a point of the run in [0, 1): `repeat` batches in one."""
+        ...
+
+
+class Draws:
+    """The batches of all steps, `block` steps at a time.
+
+    `progress` is moved on by the trainer, for runs that end by the clock; in a run by steps, a
+    block knows its own place, so that it is the same however far ahead it is drawn.
+    """
+
+    def __init__(self, source: Source, *, seed: int, rank: int, steps: float, block: int) -> None:
+        self.source, self.seed, self.rank = source, seed, rank
+        self.steps, self.block = steps, block
+        self.progress = 0.0
+
+    def seed_of(self, step: int) -> int:
+        """A step's seed; a block's is its first step's."""
+        return derive(self.seed, "step", step, *([self.rank] if self.rank else []))
+
+    def of(self, block: int) -> list[Batch]:
+        """The batches of a block's steps."""
+        first = block * self.block
+        progress = self.progress if self.steps == math.inf else first / self.steps
+        drawn = self.source.draw(self.seed_of(first), min(progress, 1 - 1e-9), self.block)
+        parts = {
+            name: value.chunk(self.block) if isinstance(value, Tensor) else [value] * self.block
+            for name, value in drawn.items()
+        }
+        return [{name: parts[name][i] for name in parts} for i in range(self.block)]
+
+
+def batches(
+    draws: Draws, *, first: int, ahead: int, device: torch.device
+) -> Generator[Batch, None, None]:
+    """The batches of the steps from `first` on, with up to `ahead` blocks drawn in advance.
+
+    A thread begins with them at once, and ends when the generator is closed.
+    """
+    start, skip = divmod(first, draws.block)
+    blocks = _inline(draws, start) if ahead == 0 else _Ahead(draws, start, ahead, device).blocks()
+
+    def steps() -> Generator[Batch, None, None]:
+        nonlocal skip
+        try:
+            for block in blocks:
+                yield from block[skip:]
+                skip = 0
+        finally:
+            blocks.close()
+
+    return steps()
+
+
+def _inline(draws: Draws, start: int) -> Generator[list[Batch], None, None]:
+    while True:
+        yield draws.of(start)
+        start += 1
+
+
+class _Ahead:
+    """A thread that draws, on a stream of its own where there are streams."""
+
+    def __init__(self, draws: Draws, start: int, ahead: int, device: torch.device) -> None:
+        self.draws, self.start, self.device = draws, start, device
+        self.queue: queue.Queue[Any] = queue.Queue(maxsize=ahead)
+        self.stopped = threading.Event()
+        self.thread = threading.Thread(target=self._run, name="draws", daemon=True)
+        self.thread.start()
+        # A process that ends with a thread inside torch would abort.
+        atexit.register(self.close)
+
+    def close(self) -> None:
+        self.stopped.set()
+        self.thread.join()
+        atexit.unregister(self.close)
+
+    def _run(self) -> None:
+        index = self.start
+        stream = torch.cuda.Stream(self.device) if self.device.type == "cuda" else None
+        while not self.stopped.is_set():
+            try:
+                with torch.cuda.stream(stream):
+                    block = self.draws.of(index)
+                    found: Any = block, None if stream is None else stream.record_event()
+            except Exception as error:  # it is raised where the batch is asked for
+                found = error
+            while not self.stopped.is_set():
+                try:
+                    self.queue.put(found, timeout=0.2)
+                    break
+                except queue.Full:
+                    continue
+            index += 1
+
+    def blocks(self) -> Generator[list[Batch], None, None]:
+        try:
+            while True:
+                found = self.queue.get()
+                if isinstance(found, Exception):
+                    raise found
+                block, drawn = found
+                if drawn is not None:
+                    here = torch.cuda.current_stream(self.device)
+                    here.wait_event(drawn)
+                    for value in (v for batch in block for v in batch.values()):
+                        if isinstance(value, Tensor):
+                            value.record_stream(here)
+                yield block
+        finally:
+            self.close()

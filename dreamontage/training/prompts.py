@@ -1,0 +1,67 @@
+"""Prompt embeddings for training, encoded once and kept on the disk by their content.
+
+Wan's text encoder has 5.7 billion parameters. It is loaded for the first prompt that nobody has
+encoded yet; a run whose prompts are all known never loads it.
+
+Shapes: B prompts, S tokens, D width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers.pipelines.wan.pipeline_wan import prompt_clean
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from transformers import AutoTokenizer, UMT5EncoderModel
+
+from dreamontage.keys import digest
+from dreamontage.models.folder import folder_revision
+from dreamontage.models.text import embed
+from dreamontage.training import checkpoint
+
+
+class PromptCache:
+    """Embeddings by (encoder's revision, prompt, length), under `folder`.
+
+    Args:
+        model: a model folder in diffusers' layout.
+        length: tokens of a prompt.
+    """
+
+    def __init__(
+        self, folder: Path, *, model: Path, length: int, device: torch.device, dtype: torch.dtype
+    ) -> None:
+        self.folder, self.model, self.length = folder, model, length
+        self.device, self.dtype = device, dtype
+        self.revision = folder_revision(model / "text_encoder")
+        self._parts: tuple[Any, Any] | None = None
+
+    def __call__(self, prompts: Sequence[str]) -> Tensor:
+        """The prompts' embeddings as diffusers' Wan pipelines make them, (B, S, D)."""
+        files = {prompt: self._file(prompt) for prompt in prompts}
+        missing = [prompt for prompt, file in files.items() if not file.exists()]
+        if missing:
+            for prompt, states_SD in zip(missing, self._encode(missing), strict=True):
+                held = {"embedding": states_SD.cpu().contiguous()}
+                checkpoint.write_file(files[prompt], partial(save_file, held))
+        found = [load_file(files[prompt])["embedding"] for prompt in prompts]
+        return torch.stack(found).to(self.device)
+
+    def _file(self, prompt: str) -> Path:
+        name = digest({"text": self.revision, "prompt": prompt, "length": self.length})
+        return self.folder / f"{name}.safetensors"
+
+    def _encode(self, prompts: Sequence[str]) -> Tensor:
+        if self._parts is None:
+            encoder = UMT5EncoderModel.from_pretrained(
+                self.model / "text_encoder", dtype=self.dtype
+            )
+            tokenizer = AutoTokenizer.from_pretrained(self.model / "tokenizer")
+            self._parts = tokenizer, encoder.to(self.device).eval().requires_grad_(False)
+        cleaned = [prompt_clean(prompt) for prompt in prompts]
+        return embed(*self._parts, cleaned, self.length)

@@ -1,0 +1,96 @@
+"""Recipes and chains by name, run in a folder."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+from torch import Tensor
+
+from dreamontage.training.recipe import Chain
+from dreamontage.training.recipes import CHAINS, RECIPES
+from dreamontage.training.trainer import Trainer
+
+NAMES = sorted([*RECIPES, *CHAINS])
+_DONE = "done"
+
+
+def train(
+    name: str,
+    out: Path,
+    *,
+    minutes: float = math.inf,
+    steps: float = math.inf,
+    init: Path | None = None,
+    photos: Tensor | None = None,
+    data: Path | None = None,
+) -> Path:
+    """Run a recipe, or a chain of them, in `out`, or go on with the run that it holds.
+
+    Args:
+        minutes, steps: when to stop; a chain takes minutes alone, and shares them.
+        init: a model folder to start from.
+
+    Returns:
+        The folder of the last model that was written.
+
+    Raises:
+        ValueError: for a name that is neither, or a run without an end.
+    """
+    if name in CHAINS:
+        if minutes == math.inf:
+            raise ValueError(f"minutes: {name} is a chain, and shares them among its recipes")
+        return _chain(CHAINS[name], out, minutes=minutes, init=init, photos=photos, data=data)
+    if name not in RECIPES:
+        raise ValueError(f"recipe = {name!r} must be one of {', '.join(NAMES)}")
+    if minutes == steps == math.inf:
+        raise ValueError(f"minutes or steps: {name} would never end")
+    out.mkdir(parents=True, exist_ok=True)
+    Trainer(
+        RECIPES[name],
+        out,
+        init=init,
+        photos=photos,
+        data=data,
+        minutes=minutes,
+        steps=steps,
+    ).run()
+    return latest(out)
+
+
+def _chain(
+    chain: Chain,
+    out: Path,
+    *,
+    minutes: float,
+    init: Path | None,
+    photos: Tensor | None,
+    data: Path | None,
+) -> Path:
+    total = sum(share for _, share in chain.parts)
+    before = init
+    for recipe, share in chain.parts:
+        folder = out / recipe.name
+        source = chain.starts.get(recipe.name)
+        start = before if source is None else latest(out / source)
+        if not (folder / _DONE).exists():
+            folder.mkdir(parents=True, exist_ok=True)
+            run = Trainer(
+                recipe,
+                folder,
+                init=start,
+                photos=photos,
+                data=data,
+                minutes=minutes * share / total,
+            )
+            run.run()
+            run.accelerator.free_memory()
+            (folder / _DONE).touch()
+        before = latest(folder)
+    assert before is not None
+    return before
+
+
+def latest(run: Path) -> Path:
+    """The newest model that a run has written."""
+    return (run / "exports" / "latest").resolve()

@@ -1,0 +1,297 @@
+"""Training of the super-resolution DiT, with and without Shared-RoPE in one run.
+
+An example is a window of a large film, and the same film made small, put through the codec, spoilt
+a little as a base model's would be, and enlarged again as `upscale.enlarge` does it. Half of the
+batches append the conditions' tokens (Shared-RoPE), half do not, so one set of weights knows both
+and what the tokens are worth can be measured on it **[ours]**.
+
+Shapes: B windows, Z latent channels, C mask and condition channels, L latent frames, N appended
+frames, T frames, H W height and width of either, S tokens, D width.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812
+
+from dreamontage.conditioning import MASK_CHANNELS
+from dreamontage.evaluation import quick
+from dreamontage.models.autoencoder import normalise
+from dreamontage.seeds import derive
+from dreamontage.timeline import TEMPORAL_STRIDE, latent_of
+from dreamontage.training import flow, nano, windows, worlds
+from dreamontage.training.adaptive import Shape, Study, WindowSource, decode, make_frozen
+from dreamontage.training.card import model_card
+from dreamontage.training.feed import Batch
+from dreamontage.training.recipe import Setting
+from dreamontage.training.windows import Guides
+from dreamontage.upscale.stage import SCALES, sr_channels
+
+STRENGTH = 0.7
+"""The noise level at which refining starts, as `Upscaler` has it."""
+
+_STEPS = 8
+_SPOILT = 0.35  # the most noise on the small film's latents, in their own spread
+
+
+@dataclass(frozen=True, kw_only=True)
+class Enlarged:
+    """A batch: the large film's windows, the enlarged film, all that stands beside the noise, and
+    what is appended."""
+
+    latents_BZLHW: Tensor
+    enlarged_BZLHW: Tensor
+    beside_BCLHW: Tensor
+    shared_BCNHW: Tensor | None
+    shared_frames: tuple[int, ...]
+    prompts_BSD: Tensor
+
+    def appended(self) -> dict[str, Any]:
+        """The model's arguments for Shared-RoPE."""
+        if self.shared_BCNHW is None:
+            return {}
+        return {"shared_states": self.shared_BCNHW, "shared_frames": self.shared_frames}
+
+
+class SuperresSource(WindowSource):
+    """Draws windows of large films, with what they were enlarged from."""
+
+    def draw(self, seed: int, progress: float, repeat: int) -> Batch:
+        rng = random.Random(seed)
+        shape = self.shape(rng, progress, repeat)
+        batch = self.enlarged(
+            shape, seed=seed, middle=rng.random() < 0.5, shared=rng.random() < 0.5
+        )
+        found: Batch = {
+            "latents": batch.latents_BZLHW,
+            "beside": batch.beside_BCLHW,
+            "prompts": batch.prompts_BSD,
+            "frames": batch.shared_frames,
+        }
+        return found if batch.shared_BCNHW is None else found | {"shared": batch.shared_BCNHW}
+
+    def enlarged(self, shape: Shape, *, seed: int, middle: bool, shared: bool) -> Enlarged:
+        """A batch whose windows have one and the same guides: the appended frames of a call stand
+        at the same places in all of its windows."""
+        frozen, photos = self.open()
+        rng = random.Random(derive(seed, "superres"))
+        count = 1 + TEMPORAL_STRIDE * (shape.latents if middle else shape.latents - 1)
+        scenes = worlds.sample(
+            derive(seed, "scenes"),
+            shape.batch,
+            frames=count,
+            height=shape.height,
+            width=shape.width,
+            device=self.device,
+            photos_NCHW=photos,
+            mixture=self.study.mixture,
+        )
+        video_BCTHW = scenes.render()
+        guides = windows.draw_guides(
+            rng, latents=shape.latents, middle=middle, tail=self.study.tail
+        )
+        generator = torch.Generator(self.device).manual_seed(derive(seed, "windows"))
+        built = windows.build(
+            frozen.vae,
+            video_BCTHW,
+            [guides] * shape.batch,
+            scenes.prompts(int(middle), count - middle),
+            middle=middle,
+            generator=generator,
+        )
+        enlarged_BZLHW = enlarged(
+            frozen.vae,
+            video_BCTHW,
+            scale=rng.choice(scales_of(shape.height, shape.width)),
+            middle=middle,
+            spoilt=rng.uniform(0, _SPOILT),
+            generator=generator,
+        )
+        places = _places(guides, middle=middle) if shared else []
+        return Enlarged(
+            latents_BZLHW=built.latents_BZLHW,
+            enlarged_BZLHW=enlarged_BZLHW,
+            beside_BCLHW=torch.cat((built.condition_BCLHW, enlarged_BZLHW), 1),
+            shared_BCNHW=_appended(built.condition_BCLHW, places) if places else None,
+            shared_frames=tuple(places),
+            prompts_BSD=self.embed(built),
+        )
+
+
+class SuperresObjective:
+    """See the module."""
+
+    def __init__(self, setting: Setting, study: Study) -> None:
+        self.study, self.device = study, setting.device
+        self.source = SuperresSource(make_frozen(setting, study), setting.device, study)
+        self.frozen, self.photos = self.source.open()
+        self.model = nano.build_transformer(
+            study.size,
+            in_channels=sr_channels(study.size.z_dim),
+            seed=derive(setting.seed, "model"),
+        )
+        self.held_out = [
+            self.source.enlarged(
+                replace(shape, batch=study.held_out),
+                seed=derive(setting.seed, "held out", index),
+                middle=False,
+                shared=True,
+            )
+            for index, shape in enumerate(study.shapes)
+        ]
+
+    def loss(self, model: Any, batch: Batch, *, seed: int) -> tuple[Tensor, int]:
+        generator = torch.Generator(self.device).manual_seed(derive(seed, "noise"))
+        drawn = Enlarged(
+            latents_BZLHW=batch["latents"],
+            enlarged_BZLHW=batch["beside"][:, -batch["latents"].shape[1] :],
+            beside_BCLHW=batch["beside"],
+            shared_BCNHW=batch.get("shared"),
+            shared_frames=tuple(batch["frames"]),
+            prompts_BSD=batch["prompts"],
+        )
+        count = len(drawn.latents_BZLHW)
+        # Refining never sees much more noise than it starts with.
+        times_B = torch.rand(count, generator=generator, device=self.device) * (STRENGTH + 0.1)
+        return self._errors(model, drawn, times_B, generator).mean(), count
+
+    def _errors(
+        self, model: Any, batch: Enlarged, times_B: Tensor, generator: torch.Generator
+    ) -> Tensor:
+        clean = batch.latents_BZLHW
+        noise_BZLHW = torch.randn(clean.shape, generator=generator, device=self.device)
+        return flow.velocity_errors(
+            model,
+            clean,
+            batch.beside_BCLHW,
+            batch.prompts_BSD,
+            times_B=times_B,
+            noise_BZLHW=noise_BZLHW,
+            **batch.appended(),
+        )
+
+    @torch.no_grad()
+    def scores(self, model: Any) -> dict[str, float]:
+        """The loss with the tokens appended and without, and `quick`'s scores of what it renders
+        beside the enlarged film's."""
+        generator = torch.Generator(self.device).manual_seed(0)
+        found: dict[str, list[Tensor]] = {"loss": [], "loss_plain": []}
+        for batch in self.held_out:
+            times_B = torch.linspace(0.05, STRENGTH, self.study.held_out, device=self.device)
+            plain = replace(batch, shared_BCNHW=None)
+            for name, each in (("loss", batch), ("loss_plain", plain)):
+                errors_B = self._errors(model, each, times_B, generator.manual_seed(0))
+                found[name].append(errors_B)
+            made, enlarged_, true = self._films(model, batch)
+            for prefix, film in (("", made), ("enlarged_", enlarged_)):
+                for name, value_B in quick.scores(film, true).items():
+                    if name in ("psnr", "sharpness", "flicker"):
+                        found.setdefault(prefix + name, []).append(value_B)
+        return {name: float(torch.cat(values).mean()) for name, values in found.items()}
+
+    def _films(self, model: Any, batch: Enlarged) -> tuple[Tensor, Tensor, Tensor]:
+        """The refined film, the enlarged one, and the true one through the codec."""
+        like = batch.enlarged_BZLHW
+        generator = torch.Generator(self.device).manual_seed(1)
+        made_BZLHW = flow.sample(
+            model,
+            batch.beside_BCLHW,
+            batch.prompts_BSD,
+            noise_BZLHW=torch.randn(like.shape, generator=generator, device=self.device),
+            steps=_STEPS,
+            shift=nano.FLOW_SHIFT,
+            start_BZLHW=like,
+            strength=STRENGTH,
+            **batch.appended(),
+        )
+        films = (made_BZLHW, like, batch.latents_BZLHW)
+        made, enlarged_, true = (decode(self.frozen.vae, film, middle=False) for film in films)
+        return made, enlarged_, true
+
+    @torch.no_grad()
+    def films(self, model: Any) -> Sequence[Sequence[Tensor]]:
+        """Each window as it was, enlarged, and refined."""
+        groups: list[Sequence[Tensor]] = []
+        for batch in self.held_out:
+            made, enlarged_, true = self._films(model, batch)
+            groups += list(zip(true[:3], enlarged_[:3], made[:3], strict=True))
+        return groups
+
+    def export(self, state: Mapping[str, Tensor], folder: Path, facts: Mapping[str, Any]) -> None:
+        model = nano.copy_of(self.model, state)
+        card = model_card(
+            facts,
+            maturity=self.study.maturity,
+            parameters=sum(p.numel() for p in model.parameters()),
+            photos=0 if self.photos is None else len(self.photos),
+            z_dim=self.frozen.vae.config.z_dim,
+        )
+        settings = nano.PIPELINE_SETTINGS | {
+            "window_latents": max(shape.latents for shape in self.study.shapes),
+            "default_steps": _STEPS,
+        }
+        nano.save_folder(
+            folder, self.frozen, model, maturity=self.study.maturity, settings=settings
+        )
+        (folder / "README.md").write_text(card)
+
+
+def scales_of(height: int, width: int) -> list[float]:
+    """The scales at which a film of this size comes from one on the codec's grid."""
+    return [
+        scale
+        for scale in SCALES
+        if all((side / scale) % 8 == 0 and side % scale == 0 for side in (height, width))
+    ]
+
+
+def enlarged(
+    vae: Any,
+    video_BCTHW: Tensor,
+    *,
+    scale: float,
+    middle: bool,
+    spoilt: float,
+    generator: torch.Generator,
+) -> Tensor:
+    """Normalised latents of a film that was small, and was spoilt there, at its own size again.
+
+    Args:
+        spoilt: noise on the small film's latents, in their own spread.
+    """
+    batch, _, frames, height, width = video_BCTHW.shape
+    small = (frames, round(height / scale), round(width / scale))
+    pictures_NCHW = video_BCTHW.transpose(1, 2).flatten(0, 1)
+    small_NCHW = F.interpolate(pictures_NCHW, small[1:], mode="bilinear", antialias=True)
+    small_BCTHW = small_NCHW.unflatten(0, (batch, frames)).transpose(1, 2)
+    latents_BZLHW = normalise(vae, vae.encode(small_BCTHW).latent_dist.mode())
+    noise = torch.randn(latents_BZLHW.shape, generator=generator, device=latents_BZLHW.device)
+    spread_Z = latents_BZLHW.std((0, 2, 3, 4), keepdim=True)
+    latents_BZLHW = latents_BZLHW + spoilt * spread_Z * noise
+    # The first latent of a middle window's video is only its past; it is decoded as one frame.
+    film_BCTHW = decode(vae, latents_BZLHW, middle=False)
+    large_NCHW = F.interpolate(
+        film_BCTHW.transpose(1, 2).flatten(0, 1), (height, width), mode="bicubic"
+    )
+    large_BCTHW = large_NCHW.unflatten(0, (batch, frames)).transpose(1, 2).clamp(-1, 1)
+    return normalise(vae, vae.encode(large_BCTHW).latent_dist.mode())[:, :, int(middle) :]
+
+
+def _places(guides: Guides, *, middle: bool) -> list[int]:
+    """The window's latents on which a still stands or a clip begins."""
+    frames = [*guides.stills, *(start for start, _ in guides.clips)]
+    return sorted(latent_of(frame) - middle for frame in frames)
+
+
+def _appended(condition_BCLHW: Tensor, places: Sequence[int]) -> Tensor:
+    """What `upscale.appended_frames` appends, for a batch: (B, Z + C + Z, N, H, W)."""
+    slots_BCNHW = torch.stack([condition_BCLHW[:, :, place] for place in places], 2)
+    stills_BZNHW = slots_BCNHW[:, MASK_CHANNELS:]
+    return torch.cat((stills_BZNHW, slots_BCNHW, stills_BZNHW), 1)

@@ -1,0 +1,267 @@
+"""Tuning of full-size Wan weights on curated videos: LoRA or all weights, one process or many.
+
+Conditions are drawn from stored latents as the paper draws them (`stored`); a text-to-video DiT is
+grown by the condition channels first. Of a model with two experts (Wan 2.2 A14B) one is trained a
+run, on its own part of the times.
+
+Shapes: B windows, Z latent channels, L latent frames, H W latent height and width, S tokens,
+D width.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import AutoModel, WanPipeline
+from peft import LoraConfig
+from peft.utils import get_peft_model_state_dict
+from torch import Tensor
+
+from dreamontage.conditioning import MASK_CHANNELS
+from dreamontage.models import autoencoder
+from dreamontage.models.folder import folder_revision
+from dreamontage.models.transformer import DreaMontageTransformer3DModel
+from dreamontage.plan import read_json
+from dreamontage.seeds import derive
+from dreamontage.training import flow, nano, stored, windows
+from dreamontage.training.feed import Batch
+from dreamontage.training.prompts import PromptCache
+from dreamontage.training.recipe import Setting
+from dreamontage.training.shards import Bucket, Dataset
+from dreamontage.training.windows import Guiding
+
+# Attention, feed-forward and the input layer, whose condition channels mean something new.
+_LORA_TARGETS = (
+    *("to_q", "to_k", "to_v", "to_out.0", "ffn.net.0.proj", "ffn.net.2"),
+    "patch_embedding",
+)
+_HELD_EVERY = 50  # of the clips of a shape, one in so many is kept apart, at least one
+_SHEET_STEPS = 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class WanStudy:
+    """What a run learns, and from what windows.
+
+    Args:
+        rank: of the LoRA; 0 trains all weights.
+        expert: "transformer", or "transformer_2" for the low-noise expert of two.
+        latents: of a window; Wan's own training films have 21.
+        batch: windows a step and process.
+    """
+
+    rank: int
+    expert: str = "transformer"
+    latents: int = 21
+    tail: int = 2
+    batch: int = 1
+    length: int = 512
+    guiding: Guiding = windows.ADAPTIVE
+    uniform_times: float = 0.1
+    checkpointing: bool = True
+
+
+class StoredSource:
+    """Draws windows of stored clips, all of a batch of one shape."""
+
+    def __init__(self, data: Dataset, prompts: PromptCache, study: WanStudy) -> None:
+        self.data, self.prompts, self.study = data, prompts, study
+        self.train: dict[Bucket, list[int]] = {}
+        self.held: dict[Bucket, list[int]] = {}
+        for bucket, clips in data.windows(study.latents).items():
+            if len(clips) < 2:
+                continue  # one clip cannot be both learnt from and kept apart
+            self.held[bucket] = clips[::_HELD_EVERY]
+            self.train[bucket] = [clip for clip in clips if clip not in self.held[bucket]]
+        if not self.train:
+            raise ValueError(
+                f"data = {data.folder}: no two clips of one size have {study.latents} latents, "
+                f"{4 * study.latents - 3} frames"
+            )
+
+    def draw(self, seed: int, progress: float, repeat: int) -> Batch:
+        rng = random.Random(seed)
+        buckets = list(self.train)
+        (bucket,) = rng.choices(buckets, [len(self.train[each]) for each in buckets])
+        clips = rng.choices(self.train[bucket], k=self.study.batch * repeat)
+        return self.batch(clips, seed=seed, middle=rng.random() < 0.5)
+
+    def batch(self, clips: Sequence[int], *, seed: int, middle: bool) -> Batch:
+        """A window of each clip; start windows where one is too short for a middle one."""
+        longest = min(self.data.clips[clip].latents for clip in clips)
+        drawn = stored.draw(
+            self.data,
+            clips,
+            latents=self.study.latents,
+            middle=middle and longest > self.study.latents,
+            tail=self.study.tail,
+            seed=derive(seed, "windows"),
+            guiding=self.study.guiding,
+        )
+        return {
+            "latents": drawn.latents_BZLHW,
+            "condition": drawn.condition_BCLHW,
+            "prompts": self.prompts(drawn.prompts).float(),
+        }
+
+
+class StoredObjective:
+    """See the module. `setting.init` is the model folder, `setting.data` what `curate` made.
+
+    Raises:
+        ValueError: when either is missing or they do not belong together.
+    """
+
+    def __init__(self, setting: Setting, study: WanStudy) -> None:
+        if setting.init is None or setting.data is None:
+            raise ValueError("init and data: this recipe needs a model folder and a data set")
+        self.study, self.setting, self.folder = study, setting, setting.init
+        data = Dataset(setting.data)
+        if data.codec.revision != folder_revision(self.folder / "vae"):
+            raise ValueError(
+                f"data = {setting.data}: was encoded by another autoencoder than that of "
+                f"{self.folder}"
+            )
+        index = read_json(self.folder / "model_index.json")
+        if not (self.folder / study.expert).is_dir():
+            raise ValueError(f"init = {self.folder}: holds no {study.expert}")
+        self.between = _times_of(study.expert, index.get("boundary_ratio"))
+        scheduler = read_json(self.folder / "scheduler" / "scheduler_config.json")
+        self.shift = float(scheduler.get("flow_shift", scheduler.get("shift", nano.FLOW_SHIFT)))
+        prompts = PromptCache(
+            setting.data / "prompts",
+            model=self.folder,
+            length=study.length,
+            device=setting.device,
+            dtype=torch.bfloat16 if setting.bfloat16 else torch.float32,
+        )
+        self.source = StoredSource(data, prompts, study)
+        self.model = _model(
+            self.folder, data, study, bfloat16=setting.bfloat16, seed=derive(setting.seed, "model")
+        )
+        self.held_out = [
+            self.source.batch(clips[:1], seed=derive(setting.seed, "held out"), middle=False)
+            for clips in self.source.held.values()
+        ]
+
+    def loss(self, model: Any, batch: Batch, *, seed: int) -> tuple[Tensor, int]:
+        generator = torch.Generator(self.setting.device).manual_seed(derive(seed, "noise"))
+        count = len(batch["latents"])
+        times_B = flow.draw_times(
+            count,
+            shift=self.shift,
+            uniform=self.study.uniform_times,
+            generator=generator,
+            between=self.between,
+        )
+        return self._errors(model, batch, times_B, generator).mean(), count
+
+    def _errors(
+        self, model: Any, batch: Batch, times_B: Tensor, generator: torch.Generator
+    ) -> Tensor:
+        on = {name: value.to(self.setting.device) for name, value in batch.items()}
+        clean = on["latents"]
+        noise_BZLHW = torch.randn(clean.shape, generator=generator, device=generator.device)
+        return flow.velocity_errors(
+            model,
+            clean,
+            on["condition"],
+            on["prompts"],
+            times_B=times_B,
+            noise_BZLHW=noise_BZLHW,
+        )
+
+    @torch.no_grad()
+    def scores(self, model: Any) -> dict[str, float]:
+        """The loss on clips kept apart, at times spread over the expert's own."""
+        generator = torch.Generator(self.setting.device)
+        low, high = self.between
+        errors = [
+            self._errors(
+                model,
+                batch,
+                torch.full((1,), low + (high - low) * share, device=self.setting.device),
+                generator.manual_seed(index),
+            )
+            for batch in self.held_out
+            for index, share in enumerate((0.1, 0.4, 0.7, 0.95))
+        ]
+        return {"loss": float(torch.cat(errors).mean())}
+
+    @torch.no_grad()
+    def films(self, model: Any) -> Sequence[Sequence[Tensor]]:
+        """A clip kept apart, what is given of it, and what the model makes of that. An expert of
+        two is asked for the whole schedule, and its films look it."""
+        vae = AutoModel.from_pretrained(str(self.folder / "vae")).to(self.setting.device)
+        groups = []
+        for batch in self.held_out[:2]:
+            on = {name: value.to(self.setting.device) for name, value in batch.items()}
+            generator = torch.Generator(self.setting.device).manual_seed(0)
+            shape = on["latents"].shape
+            made = flow.sample(
+                model,
+                on["condition"],
+                on["prompts"],
+                noise_BZLHW=torch.randn(shape, generator=generator, device=generator.device),
+                steps=_SHEET_STEPS,
+                shift=self.shift,
+            )
+            films = (on["latents"], on["condition"][:, MASK_CHANNELS:], made)
+            groups.append([torch.cat(list(autoencoder.decode(vae, [f])), 2)[0] for f in films])
+        return groups
+
+    def export(self, state: Mapping[str, Tensor], folder: Path, facts: Mapping[str, Any]) -> None:
+        """LoRA: a file for `load_lora_weights`, of a second expert with `load_into_transformer_2`.
+        All weights: a model folder, whose other parts point to those it was started from."""
+        if self.study.rank:
+            layers = get_peft_model_state_dict(self.model, state_dict=dict(state))
+            WanPipeline.save_lora_weights(folder, transformer_lora_layers=layers)
+            return
+        model = nano.copy_of(self.model, state).to(torch.bfloat16)
+        for part in self.folder.iterdir():
+            if part.is_dir() and part.name != self.study.expert:
+                (folder / part.name).symlink_to(part.resolve())
+        model.save_pretrained(folder / self.study.expert)
+        index = read_json(self.folder / "model_index.json") | {
+            "conditioning": "interm",
+            "window_latents": self.study.latents,
+            "tail_latents": self.study.tail,
+        }
+        (folder / "model_index.json").write_text(json.dumps(index, indent=2) + "\n")
+
+
+def _times_of(expert: str, boundary: float | None) -> tuple[float, float]:
+    """The part of the times that an expert is asked for."""
+    if boundary is None:
+        return 0.0, 1.0
+    return (0.0, boundary) if expert == "transformer_2" else (boundary, 1.0)
+
+
+def _model(
+    folder: Path, data: Dataset, study: WanStudy, *, bfloat16: bool, seed: int
+) -> DreaMontageTransformer3DModel:
+    """The DiT to train, with channels for conditions, and a LoRA if there is to be one.
+
+    Under a LoRA the weights below stay as they are, in bfloat16 if that is what the run computes
+    in; weights that are trained are float32.
+    """
+    below = torch.bfloat16 if study.rank and bfloat16 else torch.float32
+    model = DreaMontageTransformer3DModel.from_pretrained(folder / study.expert, torch_dtype=below)
+    wanted = 2 * len(data.codec.mean) + MASK_CHANNELS
+    if model.config.in_channels < wanted:
+        model.grow_input(wanted)
+    if study.checkpointing:
+        model.enable_gradient_checkpointing()
+    if study.rank:
+        model.requires_grad_(False)
+        config = LoraConfig(r=study.rank, lora_alpha=study.rank, target_modules=list(_LORA_TARGETS))
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)  # every process, and a run begun again, starts alike
+            model.add_adapter(config)
+    return model

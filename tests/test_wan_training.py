@@ -1,0 +1,184 @@
+"""Tuning Wan weights on stored clips: LoRA and all weights, on one process and on two."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from fractions import Fraction
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import WanTransformer3DModel
+from safetensors.torch import load_file
+
+from dreamontage import DreaMontagePipeline, Keyframe
+from dreamontage.models.folder import folder_revision
+from dreamontage.training import shards, worlds
+from dreamontage.training.captions import Action
+from dreamontage.training.curation.encode import codec_facts, encode_frames
+from dreamontage.training.recipe import Recipe
+from dreamontage.training.recipes import RECIPES
+from dreamontage.training.runs import latest, train
+from dreamontage.training.trainer import Trainer
+from dreamontage.training.wan import StoredObjective, WanStudy
+from tests.fixtures.tiny import Z, tiny_vae
+
+ROOT = Path(__file__).parents[1]
+FRAMES, SIDE = 21, 32
+
+
+def store(folder: Path, model: Path, *, clips: int = 4, revision: str | None = None) -> Path:
+    """A data set of the tiny autoencoder's."""
+    folder.mkdir()
+    vae = tiny_vae()
+    made = []
+    for number in range(clips):
+        video_BCTHW = worlds.clips(number, 1, frames=FRAMES, height=SIDE, width=SIDE)[0]
+        frames_THWC = ((video_BCTHW[0].permute(1, 2, 3, 0) + 1) * 127.5).round().byte().numpy()
+        clip = encode_frames(
+            vae,
+            iter(frames_THWC),
+            count=FRAMES,
+            actions=[Action(start=0, stop=FRAMES, text="the camera pans left")],
+            key=f"k{number}",
+            source=f"{number}.mp4",
+            source_digest="0" * 64,
+            fps=Fraction(16),
+            scores={},
+            stills_every=4,
+        )
+        made.append(clip)
+    revision = revision or folder_revision(model / "vae")
+    shards.write_index(folder, codec_facts(vae, revision), [shards.write_shard(folder, made)])
+    return folder
+
+
+@pytest.fixture(scope="module")
+def data(tiny_i2v: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return store(tmp_path_factory.mktemp("data") / "set", tiny_i2v)
+
+
+def film(pipe: DreaMontagePipeline) -> torch.Tensor:
+    still = worlds.clips(9, 1, frames=1, height=SIDE, width=SIDE)[0][0, :, 0]
+    return pipe(
+        "the camera pans left",
+        conditions=[Keyframe(image=still, frame=8)],
+        height=SIDE,
+        width=SIDE,
+        num_frames=9,
+        num_inference_steps=2,
+        guidance_scale=1.0,
+        conditioning="interm",
+        output_type="latent",
+        generator=torch.Generator().manual_seed(0),
+    ).frames
+
+
+def low_expert() -> Recipe:
+    study = WanStudy(rank=2, latents=3, length=16, expert="transformer_2")
+    return replace(RECIPES["wan_lora_smoke"], build=partial(StoredObjective, study=study))
+
+
+def test_a_lora_is_what_diffusers_loads(tiny_i2v: Path, data: Path, tmp_path: Path) -> None:
+    folder = train("wan_lora_smoke", tmp_path, steps=3, init=tiny_i2v, data=data)
+    pipe = DreaMontagePipeline.from_pretrained(tiny_i2v)
+    before = film(pipe)
+    pipe.load_lora_weights(folder)
+    after = film(pipe)
+    assert not torch.allclose(before, after)
+    held = load_file(folder / "pytorch_lora_weights.safetensors")
+    assert any("patch_embedding" in name for name in held), "the condition channels learn as well"
+    pipe.unload_lora_weights()
+    assert torch.equal(film(pipe), before), "the weights below are as they were"
+
+
+def test_all_weights_of_a_grown_text_to_video_model(
+    tiny_t2v: Path, data: Path, tmp_path: Path
+) -> None:
+    folder = train("wan_full_smoke", tmp_path, steps=3, init=tiny_t2v, data=data)
+    pipe = DreaMontagePipeline.from_pretrained(folder)
+    assert pipe.transformer.config.in_channels == 2 * Z + 4
+    assert (pipe.config.conditioning, pipe.config.window_latents) == ("interm", 3)
+    assert film(pipe).isfinite().all()
+    stock = WanTransformer3DModel.from_pretrained(tiny_t2v / "transformer")
+    old, new = stock.patch_embedding.weight, pipe.transformer.patch_embedding.weight
+    assert not torch.equal(old.bfloat16(), new[:, : old.shape[1]].bfloat16())
+    assert new[:, old.shape[1] :].abs().max() > 0, "the new channels have left their zeros"
+
+
+def test_the_low_noise_expert_is_trained_on_its_own_times(
+    tiny_a14b: Path, data: Path, tmp_path: Path
+) -> None:
+    run = Trainer(low_expert(), tmp_path, init=tiny_a14b, data=data, steps=2)
+    assert run.objective.between == (0.0, 0.9)
+    run.run()
+    pipe = DreaMontagePipeline.from_pretrained(tiny_a14b)
+    before = film(pipe)
+    pipe.load_lora_weights(latest(tmp_path), load_into_transformer_2=True)
+    assert not torch.allclose(film(pipe), before)
+    assert not getattr(pipe.transformer, "peft_config", None)
+
+
+def test_what_does_not_belong_together_is_refused(
+    tiny_i2v: Path, data: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match="init and data: this recipe needs"):
+        train("wan_lora_smoke", tmp_path / "a", steps=1, init=tiny_i2v)
+    other = store(tmp_path / "other", tiny_i2v, revision="another")
+    with pytest.raises(ValueError, match="was encoded by another autoencoder"):
+        train("wan_lora_smoke", tmp_path / "b", steps=1, init=tiny_i2v, data=other)
+    with pytest.raises(ValueError, match="holds no transformer_2"):
+        Trainer(low_expert(), tmp_path / "c", init=tiny_i2v, data=data, steps=1)
+    few = store(tmp_path / "few", tiny_i2v, clips=1)
+    with pytest.raises(ValueError, match="no two clips of one size have 3 latents, 9 frames"):
+        train("wan_lora_smoke", tmp_path / "d", steps=1, init=tiny_i2v, data=few)
+
+
+def test_known_prompts_need_no_text_encoder(tiny_i2v: Path, data: Path, tmp_path: Path) -> None:
+    train("wan_lora_smoke", tmp_path / "first", steps=2, init=tiny_i2v, data=data)
+    known = sorted((data / "prompts").glob("*.safetensors"))
+    assert known
+    stamps = [file.stat().st_mtime_ns for file in known]
+    train("wan_lora_smoke", tmp_path / "again", steps=2, init=tiny_i2v, data=data)
+    assert [file.stat().st_mtime_ns for file in known] == stamps
+
+
+def torchrun(recipe: str, out: Path, *, init: Path, data: Path, steps: int) -> None:
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    subprocess.run(
+        [
+            *(sys.executable, "-m", "torch.distributed.run", "--standalone"),
+            *("--nproc-per-node", "2", "-m", "dreamontage.training", recipe),
+            *("--out", out, "--init", init, "--data", data, "--steps", str(steps)),
+        ],
+        check=True,
+        cwd=ROOT,
+        env=environment,
+        timeout=300,
+    )
+
+
+@pytest.mark.parametrize(
+    "recipe", ["wan_full_smoke", pytest.param("wan_lora_smoke", marks=pytest.mark.slow)]
+)
+def test_two_processes_train_and_go_on(
+    recipe: str, tiny_i2v: Path, data: Path, tmp_path: Path
+) -> None:
+    """Sharded (FSDP2) or side by side, on gloo: a run stopped and resumed is the whole run."""
+    torchrun(recipe, tmp_path / "whole", init=tiny_i2v, data=data, steps=4)
+    torchrun(recipe, tmp_path / "parts", init=tiny_i2v, data=data, steps=2)
+    torchrun(recipe, tmp_path / "parts", init=tiny_i2v, data=data, steps=4)
+    whole, parts = (
+        load_file(sorted((tmp_path / each / "checkpoints").iterdir())[-1] / "model.safetensors")
+        for each in ("whole", "parts")
+    )
+    assert whole.keys() == parts.keys()
+    for name, value in whole.items():
+        assert torch.equal(value, parts[name]), name
+    facts = json.loads((latest(tmp_path / "whole") / "training.json").read_text())
+    assert (facts["step"], facts["examples"]) == (4, 8), "both processes' windows count"
