@@ -43,13 +43,19 @@ class ScoredPair:
 
 
 def made_pairs(
-    seed: int, count: int, *, codec: LinearCodec | None, height: int = 64, width: int = 64
+    seed: int,
+    count: int,
+    *,
+    codec: LinearCodec | None,
+    frames: int = 33,
+    height: int = 64,
+    width: int = 64,
 ) -> Iterator[ScoredPair]:
     """Pairs of the worlds of `seed`, A and B in turns."""
     for index in range(count):
         here = derive(seed, "pair", index)
         generator = torch.Generator().manual_seed(here)
-        clips, _, _ = worlds.clips(here, 2, frames=33, height=height, width=width)
+        clips, _, _ = worlds.clips(here, 2, frames=frames, height=height, width=width)
         own, other = clips[:1], clips[1:]
         source: Literal["A", "B"]
         if index % 2:
