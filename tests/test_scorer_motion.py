@@ -60,7 +60,7 @@ def test_camera_moves_are_smooth_and_keep_their_colours(seed: int, look: str) ->
         for seen in (film, through_codec(film), barely_trained(film)):
             found = scores(seen)
             assert found["motion_jolt"].value < 0.5 * limit("motion_jolt")
-            assert found["colour_drift"].value < 0.6 * limit("colour_drift")
+            assert found["colour_drift"].value < limit("colour_drift")
     assert scores(shot[:1])["motion_jolt"].value == 1
     assert scores(shot[:2])["colour_drift"].frame in (None, 1)
 
@@ -96,8 +96,9 @@ def test_colours_that_grow_stronger_are_a_drift(look: str) -> None:
     shot = camera(world(0, **LOOKS[look]), 81)
     still_growing = saturated(shot, np.linspace(1, 2, 81))
     found = drift(still_growing, still(shot[0], 0))
-    assert found.value > 8
-    assert found.frame == 80
+    assert found.value > 7
+    assert found.frame is not None
+    assert found.frame >= 76
     control = drift(shot, still(shot[0], 0))
     assert control.value < 0.2 * found.value
 
@@ -107,22 +108,27 @@ def test_between_conditions_colours_may_go_where_the_next_one_has_them() -> None
     gain = np.linspace(1, 0.5, 81)[:, None, None, None]
     dusk = (shot * gain).astype(np.uint8)
     assert drift(dusk, *ends(dusk)).value < 3
-    # Where nothing says so, the same is a drift; so is going astray and coming back.
+    # Where nothing says so, the same is a drift unless it is quick; so is going astray and back.
     assert drift(dusk, still(dusk[0], 0)).value > limit("colour_drift")
     assert drift(dusk, still(dusk[80], 80)).value > limit("colour_drift")
+    quick = shot.copy()
+    quick[40:] = shot[40:] * np.interp(np.arange(41), (0, 12), (1, 0.5))[:, None, None, None]
+    assert drift(quick, still(quick[0], 0)).value < 0.3 * drift(dusk, still(dusk[0], 0)).value
     there_and_back = saturated(shot, 1 + np.sin(np.linspace(0, np.pi, 81)))
     found = drift(there_and_back, *ends(there_and_back))
-    assert found.value > 8
+    assert found.value > 7
     assert found.frame is not None
     assert 30 <= found.frame <= 50
 
 
 def test_what_a_condition_shows_is_no_drift() -> None:
     sums_T4 = np.zeros((41, 4))
-    sums_T4[:, 0] = np.linspace(0, 40, 41)
+    sums_T4[:, 0] = np.linspace(0, 10, 41)  # four a second
     clip = Mark(frame=10, frames=21, picture=np.zeros((21, 8, 8, 3), np.uint8))
-    off_T = strays(sums_T4, [clip])
+    off_T = strays(sums_T4, [clip], second=16)
     assert not off_T[10:31].any()
-    assert off_T[0] == pytest.approx(10)
-    assert off_T[40] == pytest.approx(10)
-    assert strays(sums_T4, [])[40] == pytest.approx(40)
+    assert off_T[0] == pytest.approx(2.5)
+    assert off_T[40] == pytest.approx(2.5)
+    assert strays(sums_T4, [], second=16)[40] == pytest.approx(10)
+    # Twice as quick it is no drift, but for its last half second: who knows how it goes on?
+    assert strays(2 * sums_T4, [], second=16)[40] < 5

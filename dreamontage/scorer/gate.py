@@ -80,9 +80,9 @@ DEFAULT_THRESHOLDS: tuple[Threshold, ...] = (
     Threshold(name="seam", retake_above=2.0, review_above=1.6),
     # Camera moves stay below 1.6.
     Threshold(name="flicker", retake_above=12.0, review_above=6.0),
-    # A subject may set off at once, and a prompt may ask for dusk: a person sees which it is.
+    # A subject may set off at once, and a prompt may ask for a slow dusk: a person sees that.
     Threshold(name="motion_jolt", review_above=8.0),
-    Threshold(name="colour_drift", review_above=15.0),
+    Threshold(name="colour_drift", review_above=8.0),
 )
 """Calibrated on procedural worlds, clean and as codecs and barely trained models leave them."""
 
