@@ -7,13 +7,19 @@ import logging
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from dreamontage import speed
 from dreamontage.keys import machine_kind
 from dreamontage.models.folder import folder_revision
 from dreamontage.pipeline import DreaMontagePipeline
+from dreamontage.speed import SpeedOptions
+from dreamontage.training.curation import encode
+from dreamontage.training.shards import Codec
+from flows.farm import Farm
 
 _log = logging.getLogger(__name__)
 
@@ -23,23 +29,55 @@ def _dtype(device: str) -> torch.dtype:
     return dtype
 
 
+def pipeline_of(farm: Farm) -> DreaMontagePipeline:
+    """The farm's pipeline, loaded once a process. Raises as `load` does."""
+    settings = farm.settings
+    return load(settings.weights, settings.device, farm.revision, settings.speed_options)
+
+
 @functools.lru_cache(maxsize=1)
-def load(weights: Path, device: str, revision: str) -> DreaMontagePipeline:
+def load(weights: Path, device: str, revision: str, options: SpeedOptions) -> DreaMontagePipeline:
     """The pipeline on its device, without its text encoder: prompts come encoded.
 
     Raises:
         RuntimeError: when the folder no longer holds ``revision``: latents of other weights must
             not be stored under its keys.
+        ValueError: for a speed option that this machine or model cannot do.
     """
     began = time.monotonic()
     pipe = DreaMontagePipeline.from_pretrained(
         weights, text_encoder=None, tokenizer=None, dtype=_dtype(device)
-    ).to(device)
+    )
+    speed.fit(pipe, options, device)
     found = folder_revision(weights)
     if found != revision:
         raise RuntimeError(f"{weights} has changed since this take was planned; run it again")
     _log.info("loaded %s on %s in %.1f s", weights.name, device, time.monotonic() - began)
     return pipe
+
+
+@functools.lru_cache(maxsize=1)
+def load_autoencoder(weights: Path, device: str, revision: str) -> tuple[Any, Codec]:
+    """A folder's autoencoder alone, to encode training clips with.
+
+    Raises:
+        RuntimeError: when the folder's is no longer that of ``revision``.
+    """
+    vae, codec = encode.load_autoencoder(weights, device)
+    if codec.revision != revision:
+        raise RuntimeError(f"{weights} has changed since these clips were planned; run it again")
+    return vae, codec
+
+
+def codec_of(weights: Path) -> Codec:
+    """What the folder's autoencoder is, as it is now."""
+    own = weights / "vae" if (weights / "vae").is_dir() else weights
+    return _codec_of(weights, folder_revision(own))
+
+
+@functools.lru_cache(maxsize=4)
+def _codec_of(weights: Path, revision: str) -> Codec:
+    return encode.load_autoencoder(weights)[1]
 
 
 def load_text(weights: Path, device: str) -> Callable[[str], Tensor]:

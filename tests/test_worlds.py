@@ -10,8 +10,16 @@ import torch
 from transformers import AutoTokenizer
 
 from dreamontage.models import text
-from dreamontage.training import captions, worlds
-from dreamontage.training.captions import CAMERA_MOVES, Action, prompt_for
+from dreamontage.training import captions, looks, worlds
+from dreamontage.training.captions import (
+    CAMERA_MOVES,
+    EXPRESSIONS,
+    PASSAGES,
+    STYLES,
+    Action,
+    prompt_for,
+)
+from dreamontage.training.worlds import Mixture, Scenes
 
 
 def test_same_seed_same_clips_and_another_seed_others() -> None:
@@ -67,6 +75,88 @@ def test_the_picture_moves_against_the_camera(name: str, dx: int, dy: int) -> No
     here = (shifted - video[:, :, 1])[inside].abs().mean()
     unmoved = (video[:, :, 0] - video[:, :, 1])[inside].abs().mean()
     assert here < 0.35 * unmoved
+
+
+PASSING = Mixture(expressions=(0, 0, 0, 0, 1))
+
+
+def bare(scenes: Scenes) -> Scenes:
+    """The far layer alone, under a camera and a light that stand still."""
+    return replace(
+        scenes,
+        camera_BA6=torch.zeros_like(scenes.camera_BA6),
+        light_BA3=torch.zeros_like(scenes.light_BA3),
+        front_BCHW=scenes.front_BCHW * 0,
+        subjects_BNCHW=scenes.subjects_BNCHW * 0,
+    )
+
+
+def test_a_world_passes_into_another_and_says_so() -> None:
+    scenes = bare(worlds.sample(2, 24, frames=33, height=32, width=48, mixture=PASSING))
+    assert scenes.passages is not None
+    assert scenes.restyles is None or len(scenes.restyles.clips_S) < 24
+    before = replace(scenes, passages=None, restyles=None).render()
+    after = replace(scenes, restyles=None).render()
+    clips = scenes.passages.clips_P.tolist()
+    kinds = {PASSAGES[kind][0] for kind in scenes.passages.kinds_P.tolist()}
+    assert kinds == {"slide", "dive", "wipe", "melt"}
+    for place, clip in enumerate(clips):
+        action = int(scenes.passages.actions_P[place])
+        start, stop = scenes.actions[clip][action].start, scenes.actions[clip][action].stop
+        words = PASSAGES[int(scenes.passages.kinds_P[place])][1]
+        assert f", it {words} " in scenes.actions[clip][action].text
+        assert torch.equal(before[clip, :, : start + 1], after[clip, :, : start + 1])
+        if stop < scenes.frames:
+            shown = replace(scenes, passages=None, restyles=None).render(stop)
+            assert not torch.allclose(after[clip, :, stop:], shown[clip], atol=0.05)
+            other = scenes.actions[clip][action].text.split(f", it {words} ")[1].split(",")[0]
+            assert f" over {other}" in scenes.actions[clip][action + 1].text
+    rest = [clip for clip in range(24) if clip not in clips]
+    assert torch.equal(before[rest], after[rest])
+
+
+@pytest.mark.parametrize("kind", range(len(PASSAGES)))
+def test_a_passage_begins_with_nothing_and_ends_with_all(kind: int) -> None:
+    kinds_N, eased_NT = torch.tensor([kind]), torch.tensor([[0.0, 0.3, 0.6, 1.0]])
+    way_N2 = torch.tensor([[1.0, 0.0]])
+    melt_NHW = torch.rand(1, 20, 32, generator=torch.Generator().manual_seed(0))
+    mask = looks.passage_masks(kinds_N, way_N2, eased_NT, melt_NHW, aspect=1.6)[0, :, 0]
+    shown = mask.mean((1, 2)).tolist()
+    assert shown[0] == 0
+    assert shown[3] == 1
+    assert shown[0] < shown[1] < shown[2] < shown[3]
+
+
+def test_styles_fade_from_one_to_the_other() -> None:
+    frames = torch.rand(1, 3, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    eased = torch.tensor([[0.0, 0.5, 1.0]])
+    grey = looks.restyle(frames, torch.tensor([[0, STYLES.index("a grey film")]]), eased)
+    assert torch.equal(grey[:, 0], frames[:, 0])
+    assert torch.allclose(grey[0, 2, 0], grey[0, 2, 2])
+    assert not torch.allclose(grey[0, 1, 0], grey[0, 1, 2])
+    poster = looks.restyle(frames, torch.tensor([[0, STYLES.index("a poster")]]), eased)
+    assert len(poster[0, 2].unique()) == 4
+
+
+def test_a_mixture_draws_its_classes_alone() -> None:
+    sport = [e.name for e in EXPRESSIONS].index("sport")
+    shares = tuple(float(index == sport) for index in range(len(EXPRESSIONS)))
+    scenes = worlds.sample(
+        3, 32, frames=33, height=16, width=16, mixture=Mixture(expressions=shares)
+    )
+    assert set(scenes.expressions) == {sport}
+    texts = [action.text for actions in scenes.actions for action in actions]
+    assert all(", a " in text for text in texts), "sport has a subject"
+    still = sum(" stays" in text for text in texts)
+    assert still < 0.15 * len(texts)
+
+
+def test_a_mixtures_strength_scales_the_moves() -> None:
+    weak, strong = (
+        worlds.sample(4, 64, frames=33, height=16, width=16, mixture=Mixture(strength=(each, each)))
+        for each in (0.5, 1.0)
+    )
+    assert torch.allclose(2 * weak.camera_BA6, strong.camera_BA6)
 
 
 def test_boundaries_span_the_clip_and_prompts_carry_their_times() -> None:

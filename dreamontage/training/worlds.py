@@ -102,7 +102,9 @@ def sample(
     starts_BA = F.pad(stops_BA[:, :-1], (1, 0))
     seconds_BA = (stops_BA - starts_BA) / FPS
 
-    expression_B = torch.multinomial(torch.tensor(mixture.expressions), batch, True, generator=rng)
+    expression_B = torch.multinomial(
+        torch.tensor(mixture.expressions, dtype=torch.float32), batch, True, generator=rng
+    )
     camera_EM = torch.stack([_weights(CAMERA_MOVES, e.camera, e.camera_rests) for e in EXPRESSIONS])
     second_EM = torch.stack([_weights(CAMERA_MOVES, (), 1 - e.second) for e in EXPRESSIONS])
     subject_EM = torch.stack(

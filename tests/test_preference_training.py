@@ -1,0 +1,98 @@
+"""Preference training: the pairs that are made, and what is learnt from them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+
+from dreamontage.training import missteps, nano, worlds
+from dreamontage.training.adaptive import Shape, Study, WindowsObjective
+from dreamontage.training.pairmaking import judge_motion, make_pairs
+from dreamontage.training.preference import PreferenceObjective, Preferences, flow_dpo
+from dreamontage.training.recipe import Recipe
+from dreamontage.training.trainer import Trainer
+
+
+def test_the_loss_is_ln_2_at_first_and_knows_its_direction() -> None:
+    same = torch.tensor([0.3, 0.1])
+    loss, margin = flow_dpo(same, same, same, same, beta=100)
+    assert loss.tolist() == pytest.approx([math.log(2)] * 2)
+    assert margin.tolist() == [0, 0]
+    better, _ = flow_dpo(same - 0.01, same, same, same, beta=100)
+    worse, _ = flow_dpo(same, same - 0.01, same, same, beta=100)
+    assert (better < math.log(2)).all()
+    assert (worse > math.log(2)).all()
+
+
+def test_the_motion_judge_prefers_the_subject_that_moves_as_it_should() -> None:
+    clips, _, _ = worlds.clips(1, 12, frames=25, height=48, width=48)
+    others, _, _ = worlds.clips(2, 12, frames=25, height=48, width=48)
+    made = missteps.misstep(clips, others, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(judge_motion(made.clean_BCTHW, made.clean_BCTHW), torch.zeros(12))
+    wrong = judge_motion(made.clips_BCTHW, made.clean_BCTHW)
+    assert (wrong > 0.02).float().mean() > 0.7
+    frozen = made.clean_BCTHW[:, :, :1].expand_as(made.clean_BCTHW)
+    assert judge_motion(frozen, made.clean_BCTHW).tolist() == pytest.approx([1.0] * 12)
+
+
+def test_pairs_are_the_best_and_the_worst_where_they_differ() -> None:
+    """A judge that reads the first number of a film, and a model that makes its noise."""
+
+    def batches() -> Iterator[tuple[torch.Tensor, ...]]:
+        while True:
+            yield torch.zeros(6, 2, 3, 4, 4), torch.ones(6, 1, 3, 4, 4), torch.ones(6, 2, 2)
+
+    pairs = make_pairs(
+        batches(),
+        sample=lambda condition, prompts, noise: noise,
+        judge=lambda made, true: made[:, 0, 0, 0, 0],
+        decode=lambda latents: latents,
+        count=20,
+        group=4,
+        least_gap=1.5,
+        generator=torch.Generator().manual_seed(0),
+    )
+    assert len(pairs) == 20
+    gaps = (pairs.loser_PZLHW - pairs.winner_PZLHW)[:, 0, 0, 0, 0]
+    assert (gaps >= 1.49).all()
+
+
+def test_the_policy_learns_to_prefer_and_the_reference_stays(tmp_path: Path) -> None:
+    study = Study(
+        shapes=(Shape(weight=1, latents=3, height=32, width=32, batch=4),),
+        size=nano.Size(heads=1, layers=1, ffn=64, z_dim=8),
+        codec_batches=1,
+        held_out=2,
+        sampling=False,
+    )
+    before = Trainer(
+        Recipe(name="base", build=partial(WindowsObjective, study=study)),
+        tmp_path / "base",
+        steps=2,
+    )
+    before.run()
+    preferences = Preferences(
+        shape=study.shapes[0], pairs=8, steps=2, batch=8, held_out=4, gap_cuts=0, gap_motion=0
+    )
+    recipe = Recipe(
+        name="preference",
+        build=partial(PreferenceObjective, study=study, preferences=preferences),
+        learning_rate=1e-3,
+        warmup=1,
+        muon=False,
+        weight_decay=0,
+        ema=0,
+    )
+    run = Trainer(recipe, tmp_path / "dpo", init=before.export(), steps=30)
+    assert run.untrained["loss"] == pytest.approx(math.log(2), abs=1e-4)
+    held = {name: value.clone() for name, value in run.objective.reference.state_dict().items()}
+    losses = [float(run.train_step()) for _ in range(30)]
+    assert losses[0] == pytest.approx(math.log(2), abs=1e-4)
+    assert sum(losses[-5:]) / 5 < 0.6
+    for name, value in run.objective.reference.state_dict().items():
+        assert torch.equal(value, held[name]), name

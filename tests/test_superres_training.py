@@ -1,0 +1,108 @@
+"""Training of super-resolution: what it is told is what the stage tells it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from dreamontage.conditioning import Clip, IntermTrack, Keyframe
+from dreamontage.models import autoencoder
+from dreamontage.models.codec import LinearCodec
+from dreamontage.training import nano, superres, worlds
+from dreamontage.training.adaptive import Shape, Study
+from dreamontage.training.recipe import Setting
+from dreamontage.training.superres import SuperresObjective
+from dreamontage.training.windows import Guides, build
+from dreamontage.upscale.enlarge import enlarge
+from dreamontage.upscale.stage import appended_frames
+
+SIDE, FRAMES = 48, 17
+
+
+@pytest.fixture(scope="module")
+def codec() -> LinearCodec:
+    return LinearCodec.fit([worlds.clips(0, 16, frames=9, height=32, width=32)[0]], z_dim=8)
+
+
+@pytest.fixture(scope="module")
+def video() -> torch.Tensor:
+    return worlds.clips(3, 1, frames=FRAMES, height=SIDE, width=SIDE)[0]
+
+
+def test_the_enlarged_film_is_the_stages(codec: LinearCodec, video: torch.Tensor) -> None:
+    made = superres.enlarged(
+        codec, video, scale=2.0, middle=False, spoilt=0.0, generator=torch.Generator()
+    )
+    small_NCHW = torch.nn.functional.interpolate(
+        video[0].transpose(0, 1), (SIDE // 2, SIDE // 2), mode="bilinear", antialias=True
+    )
+    base = autoencoder.encode(codec, small_NCHW.transpose(0, 1)[None])
+    stage = torch.cat(list(enlarge(codec, base.split(1, dim=2), SIDE, SIDE)), 2)
+    assert torch.allclose(made, stage, atol=1e-4)
+    spoilt = superres.enlarged(
+        codec,
+        video,
+        scale=2.0,
+        middle=False,
+        spoilt=0.3,
+        generator=torch.Generator().manual_seed(0),
+    )
+    assert not torch.allclose(spoilt, stage, atol=0.1)
+
+
+def test_a_middle_window_leaves_its_past_away(codec: LinearCodec, video: torch.Tensor) -> None:
+    options = {"scale": 2.0, "spoilt": 0.0, "generator": torch.Generator()}
+    whole = superres.enlarged(codec, video, middle=False, **options)
+    middle = superres.enlarged(codec, video, middle=True, **options)
+    assert torch.equal(middle, whole[:, :, 1:])
+
+
+def test_what_is_appended_is_the_stages(codec: LinearCodec, video: torch.Tensor) -> None:
+    guides = Guides(stills=(6,), clips=((12, 5),))
+    built = build(codec, video, [guides], [""], middle=False, generator=torch.Generator())
+    places = superres._places(guides, middle=False)
+    mine = superres._appended(built.condition_BCLHW, places)
+
+    def encode(pixels: torch.Tensor) -> torch.Tensor:
+        return autoencoder.encode(codec, pixels)
+
+    conditions = [
+        Keyframe(image=video[0, :, 6], frame=6),
+        Clip(frames=list(video[0, :, 12:17].unbind(1)), frame=12),
+    ]
+    track = IntermTrack(each.place(encode, SIDE, SIDE) for each in conditions)
+    stage, stage_places = appended_frames(track, 0, 5, built.latents_BZLHW)
+    assert stage is not None
+    assert places == stage_places == [2, 3]
+    assert torch.allclose(mine, stage, atol=1e-5)
+
+
+def test_sizes_that_come_from_the_codecs_grid() -> None:
+    assert superres.scales_of(144, 144) == [1.5, 2.0, 2.25]
+    assert superres.scales_of(160, 256) == [2.0]
+
+
+def test_a_run_learns_with_the_tokens_and_without(tmp_path: Path) -> None:
+    study = Study(
+        shapes=(Shape(weight=1, latents=3, height=32, width=32, batch=2),),
+        size=nano.Size(heads=1, layers=1, ffn=64, z_dim=8, patch=(1, 2, 2)),
+        codec_batches=1,
+        held_out=2,
+    )
+    objective = SuperresObjective(
+        Setting(folder=tmp_path, device=torch.device("cpu"), seed=0), study
+    )
+    kinds = set()
+    for seed in range(20):
+        batch = objective.source.draw(seed, 0.5, 2)
+        assert len(batch["latents"]) == 4
+        assert len(batch["frames"]) == (batch["shared"].shape[2] if "shared" in batch else 0)
+        kinds.add("shared" in batch)
+        loss, count = objective.loss(objective.model, batch, seed=seed)
+        loss.backward()
+        assert count == 4
+    assert kinds == {True, False}
+    scores = objective.scores(objective.model)
+    assert scores["enlarged_psnr"] > scores["psnr"], "an untrained model spoils the film"
