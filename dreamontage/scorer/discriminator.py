@@ -26,7 +26,9 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-WEIGHTS = Path(__file__).parents[2] / "weights" / "scorer" / "cuts.safetensors"
+from dreamontage import shipped
+
+WEIGHTS = shipped.weights("scorer") / "cuts.safetensors"
 
 LEVELS = 5
 SIDE = 48

@@ -28,9 +28,10 @@ from typing import Self
 import torch
 from torch import Tensor
 
+from dreamontage import shipped
 from dreamontage.scorer.film import Better, Score
 
-WEIGHTS = Path(__file__).parents[2] / "weights" / "scorer" / "preference.json"
+WEIGHTS = shipped.weights("scorer") / "preference.json"
 
 Velocity = Callable[[Tensor, Tensor], Tensor]
 """noisy latents_BZLHW and times_B in (0, 1) -> velocity_BZLHW; conditions and prompts are in it."""

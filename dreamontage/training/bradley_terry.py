@@ -20,7 +20,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from dreamontage import media
+from dreamontage import media, shipped
 from dreamontage.models.codec import LinearCodec
 from dreamontage.scorer import Film, Score
 from dreamontage.scorer.measures import PIXELS
@@ -151,7 +151,7 @@ def main() -> None:
         "--made", type=int, default=400, help="pairs to make where no file is given"
     )
     parser.add_argument("--out", type=Path, default=WEIGHTS)
-    parser.add_argument("--codec", type=Path, default=WEIGHTS.parents[1] / "nano" / "vae")
+    parser.add_argument("--codec", type=Path, default=shipped.weights("nano") / "vae")
     asked = parser.parse_args()
     torch.set_num_threads(1)
     if asked.pairs:

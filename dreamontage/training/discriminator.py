@@ -24,6 +24,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
+from dreamontage import shipped
 from dreamontage.models.codec import LinearCodec
 from dreamontage.scorer.discriminator import LEVELS, WEIGHTS, CutDiscriminator
 from dreamontage.seeds import derive
@@ -207,7 +208,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("recipe", choices=sorted(RECIPES), nargs="?", default="scorer_cuts_cpu")
     parser.add_argument("--out", type=Path, default=WEIGHTS)
-    parser.add_argument("--codec", type=Path, default=WEIGHTS.parents[1] / "nano" / "vae")
+    parser.add_argument("--codec", type=Path, default=shipped.weights("nano") / "vae")
     parser.add_argument("--minutes", type=float, default=math.inf)
     parser.add_argument("--threads", type=int, default=1)
     asked = parser.parse_args()
