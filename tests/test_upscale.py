@@ -630,7 +630,9 @@ def test_enlarging_latent_by_latent_equals_enlarging_the_whole_film(make):
 
 @pytest.mark.parametrize("make", [tiny_vae, residual_vae, linear_codec])
 def test_streaming_encode_equals_the_whole(make):
-    vae, film = make(), smooth_film(2, 13, 32, 48)
+    # In double precision: on some processors the last bit of a convolution depends on how many
+    # frames it is asked for at once.
+    vae, film = make().double(), smooth_film(2, 13, 32, 48)
     encoder = StreamingEncoder(vae)
     parts = [encoder(part) for part in film.split([1, 4, 4, 4], dim=2)]
     assert torch.equal(torch.cat(parts, dim=2), autoencoder.encode(vae, film))
