@@ -43,6 +43,8 @@ def test_the_examples_clips_are_kept(video: Path) -> None:
 
 GOOD: dict[str, Callable[[Path], Path]] = {
     "a flash": lambda p: h264(wild.flashed(pan(0), 20), p / "a.mp4"),
+    "dusk": lambda p: h264(wild.at_dusk(pan(2)), p / "a.mp4"),
+    "a plunge at dusk": lambda p: h264(wild.at_dusk(plunge(3)), p / "a.mp4"),
     "a steady hand": lambda p: h264(wild.handheld(pan(0), 0.4), p / "a.mp4"),
     "a strong codec": lambda p: h264(pan(4), p / "a.mp4", crf=40),
     "a variable rate": lambda p: wild.uneven(pan(1, 73), p / "a.mp4"),
@@ -51,6 +53,12 @@ GOOD: dict[str, Callable[[Path], Path]] = {
     "60 a second": lambda p: h264(pan(2, 180), p / "a.mp4", fps="60"),
     "no colour": lambda p: h264(wild.everywhere(pan(0), _grey), p / "a.mp4"),
 }
+
+
+def plunge(seed: int) -> np.ndarray:
+    """Far into a world, where there is little left to see."""
+    size = (WIDTH, HEIGHT)
+    return camera(world(seed), FRAMES, start=(0.4, 0.5, 1), stop=(0.42, 0.5, 6), size=size)
 
 
 def _grey(frame: np.ndarray) -> np.ndarray:

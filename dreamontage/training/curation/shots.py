@@ -7,7 +7,8 @@ brighter. Such cuts are struck out. **A dissolve** is no sudden change, but over
 picture goes and another comes: nothing of the first is left where the flow has taken it, and every
 frame between is a blend of the two ends, ever more of the second; as the frames lie or, where both
 shots move alike, once the flow is taken out of them. A camera's move can do the one or the other,
-not both: far enough to lose the picture, its frames between are pictures of their own.
+not both: far enough to lose the picture, its frames between are pictures of their own. A change of
+light blends too; what it explains of the ends' difference does not count.
 
 EXPERIMENTS.md has precision and recall beside PySceneDetect's detectors.
 
@@ -167,15 +168,15 @@ class ShotWatcher:
 def blend(frames_KHWC: Floats) -> tuple[float, float, int]:
     """How badly blends of the two ends explain the frames between, as a share of their difference.
 
-    Also that difference, in grey levels, and the frame that is nearest to half of each. What does
-    not go steadily from the one to the other, or jumps, is no dissolve: infinitely badly.
+    Also what of that difference is no change of light, in grey levels, and the frame that is
+    nearest to half of each. What does not go steadily from the one to the other, or jumps, is no
+    dissolve: infinitely badly.
     """
     first_HWC, last_HWC = frames_KHWC[0], frames_KHWC[-1]
     between_KHWC = frames_KHWC[1:-1] - first_HWC
     way_HWC = last_HWC - first_HWC
     power = float(np.square(way_HWC).sum())
-    difference = float(np.sqrt(power / way_HWC.size))
-    if difference == 0:
+    if power == 0:
         return float("inf"), 0.0, 0
     share_K: NDArray[np.float64] = np.clip(
         np.tensordot(between_KHWC, way_HWC, 3) / power, 0, 1
@@ -186,7 +187,17 @@ def blend(frames_KHWC: Floats) -> tuple[float, float, int]:
     mixed = ((share_K > _MIDST[0]) & (share_K < _MIDST[1])).mean()
     if back > _BACKWARD or mixed < _MIXED:
         rest = float("inf")
-    return rest, difference, 1 + int(np.abs(share_K - 0.5).argmin())
+    return rest, _unlit(first_HWC, last_HWC), 1 + int(np.abs(share_K - 0.5).argmin())
+
+
+def _unlit(first_HWC: Floats, last_HWC: Floats) -> float:
+    """How far the pictures differ, in grey levels, once each colour of the first is brightened and
+    stretched to be as near the last as it can."""
+    first_HWC = first_HWC - first_HWC.mean(axis=(0, 1))
+    last_HWC = last_HWC - last_HWC.mean(axis=(0, 1))
+    gain_C = (first_HWC * last_HWC).sum(axis=(0, 1)) / (np.square(first_HWC).sum(axis=(0, 1)) + 1)
+    rest_HWC = last_HWC - np.maximum(gain_C, 0) * first_HWC
+    return float(np.sqrt(np.square(rest_HWC).mean()))
 
 
 def _thumbnail(frame_HWC: Pixels) -> Floats:
