@@ -38,7 +38,7 @@ ROWS: dict[Kind, tuple[str, ...]] = {
     Kind.LARGE: (names.TRUTH, names.SHARED, names.ALONE, names.BICUBIC),
 }
 GIVEN = "given"
-SHOWN: dict[Kind, int] = {Kind.FOUR: 4, Kind.PROMPT: 12, Kind.CHANGED: 12}
+SHOWN: dict[Kind, int] = {Kind.FOUR: 4}
 """Films of each kind on a sheet, if not two."""
 
 
@@ -54,7 +54,7 @@ def draw(suite: Suite, store: Store, out: Path) -> list[Path]:
     sheets = {
         kind: dict(list(tasks.items())[: SHOWN.get(kind, 2)]) for kind, tasks in by_kind.items()
     }
-    sheets[Kind.PROMPT] = {task: some for pair in list(pairs)[:6] for task, some in pair}
+    sheets[Kind.PROMPT] = {task: some for pair in list(pairs)[:4] for task, some in pair}
     out.mkdir(parents=True, exist_ok=True)
     paths = []
     for kind, tasks in sheets.items():

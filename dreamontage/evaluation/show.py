@@ -66,7 +66,7 @@ LONG = {
     "motion_amount": "amount",
 }
 LARGE = {"colour_near": "colour near", "flicker_near": "flicker near"}
-WIDTH = 155
+WIDTH = 175
 """Columns that the widest table needs."""
 
 _MARKS = {

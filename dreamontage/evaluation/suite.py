@@ -1,12 +1,12 @@
 """Who makes which films, and what they score.
 
-The untrained model makes every third film, and another take of ours every second: they are there
-to show what nothing scores, and how far the judge tells two alike.
+The untrained model and another take of ours make every third film: they are there to show what
+nothing scores, and how far the judge tells two alike.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -35,7 +35,7 @@ from dreamontage.evaluation.store import Store
 from dreamontage.evaluation.tasks import Kind, Plan, Task
 
 SPARSE = 3
-"""Of the untrained model's films every so manyth is made."""
+"""Every so manyth film is made by these two. Odd, since worlds and photos take turns."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,8 +108,8 @@ class Suite:
         untuned, tuned = self._stages(names.UNTUNED), self._stages(names.ADAPTIVE, names.EXPRESSION)
         # Nobody asks what adaptive tuning does for clips where there is nothing to compare it with.
         clipped = [*untuned, *self._stages(names.ADAPTIVE)] if untuned else []
-        rare: dict[int, list[Method]] = {SPARSE: [self.untrained]}
-        again: dict[int, list[Method]] = {2: [Model(names.AGAIN, self.ours.pipe, take=1)]}
+        rare: list[Method] = [self.untrained]
+        again = Model(names.AGAIN, self.ours.pipe, take=1)
         asked, changed = self.plan.prompts()
         answers: list[Method] = [self.truth, self.codec, CrossFade(), self.ours]
         return [
@@ -117,7 +117,7 @@ class Suite:
             *_film(
                 self.plan.four(),
                 [*every, Concatenation(self.ours), *tuned, *untuned],
-                rare | again,
+                [*rare, again],
             ),
             *_film(asked, [*answers, *tuned], rare),
             *_film(changed, answers, rare),
@@ -149,12 +149,11 @@ class Suite:
 def _film(
     tasks: Sequence[Task],
     methods: Sequence[Method],
-    sparse: Mapping[int, Sequence[Method]] | None = None,
+    rare: Sequence[Method] = (),
 ) -> Iterator[Job]:
-    """Every method films every task; those in `sparse` only each so manyth."""
+    """Every method films every task, but the rare ones only each SPARSEth."""
     for number, task in enumerate(tasks):
-        some = [each for n, more in (sparse or {}).items() if number % n == 0 for each in more]
-        for method in (*methods, *some):
+        for method in (*methods, *(rare if number % SPARSE == 0 else ())):
             yield Job(method=method, task=task)
 
 
