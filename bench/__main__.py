@@ -171,7 +171,7 @@ def main() -> None:
     parser.add_argument(
         "--compile", action="store_true", help="torch.compile on a CPU too: takes minutes"
     )
-    parser.add_argument("--clips", type=int, default=480, help="of each set that scorers rate")
+    parser.add_argument("--clips", type=int, default=160, help="of each set that scorers rate")
     asked = parser.parse_args()
     tables = TABLES if "all" in asked.tables else asked.tables
     for each in (diffusers.utils.logging, transformers.utils.logging):

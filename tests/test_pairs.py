@@ -6,7 +6,10 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
+from dreamontage.training import pairstore
+from dreamontage.training.pairmaking import Pairs
 from dreamontage.training.pairs import MOST_TOLD, Pair, of_source, read_pairs, write_pairs
 
 
@@ -86,3 +89,24 @@ def test_a_file_of_faults_stays_readable(folder: Path) -> None:
     path.write_text("\n")
     with pytest.raises(ValueError, match="holds no pairs"):
         read_pairs(path)
+
+
+def test_latents_are_stored_with_their_pairs(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    made = Pairs(
+        winner_PZLHW=torch.randn(2, 4, 3, 2, 2).half(),
+        loser_PZLHW=torch.randn(2, 4, 3, 2, 2).half(),
+        condition_PCLHW=torch.randn(2, 5, 3, 2, 2).half(),
+        prompts_PSD=torch.randn(2, 6, 8).half(),
+    )
+    path = pairstore.write(
+        tmp_path, made, prompts=["a", "b"], judge="cuts", source="A", margins=[1.5, 0.5]
+    )
+    assert [line.margin for line in read_pairs(path)] == [1.5, 0.5]
+    found = pairstore.read(path)
+    for name, values in made.tensors().items():
+        assert torch.equal(found.tensors()[name], values), name
+    bare = [line.model_copy(update={"conditions": None}) for line in read_pairs(path)]
+    write_pairs(path, bare)
+    with pytest.raises(ValueError, match="no conditions are given for 0000/winner"):
+        pairstore.read(path)
