@@ -1,7 +1,9 @@
 """Is it one shot? Cuts, and the dissolves and fades that a gate for generated films lets pass.
 
 Cuts come from the gate's own measure (`scorer.cuts`): changes that stand out from those around. A
-film from the wild has two things that a take of ours has not. **A flash** stands out as a cut does,
+film from the wild has three things that a take of ours has not. **Traffic**: beside a van that
+passes close by a cut does not stand out by as much, but it is the one place where the flow finds
+nothing again of what it found from frame to frame until then. **A flash** stands out as a cut does,
 but the picture is still there: the neighbourhoods go on, along the motion that was under way, only
 brighter. Such cuts are struck out. **A dissolve** is no sudden change, but over its length one
 picture goes and another comes: nothing of the first is left where the flow has taken it, and every
@@ -26,7 +28,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from dreamontage.scorer.cuts import CutWatcher
+from dreamontage.scorer.cuts import CHANGE, CutWatcher
 from dreamontage.scorer.film import Film
 from dreamontage.training.curation import flow
 from dreamontage.training.curation.flow import Floats, Pixels
@@ -34,6 +36,10 @@ from dreamontage.training.curation.flow import Floats, Pixels
 GONE = 0.4
 """Persistence below which a sudden change is a cut and no flash. Over 200 films cuts are below
 0.34, flashes above 0.45."""
+
+FOUND, NOTHING, STANDS_OUT = 0.6, 0.35, 2.0
+"""Persistence along the flow around a cut, at least, and at it, at most, that makes one of a change
+which is only so many times as strong as those around it; `scorer.cuts` asks for three times."""
 
 LENGTHS = (8, 12, 16, 24, 32)
 """Frames over which dissolves are looked for; longer ones are found by their steepest part."""
@@ -88,6 +94,7 @@ class ShotWatcher:
         self._before_HW: Floats | None = None
         self._way_HW2: Floats | None = None
         self._expected_T: list[float] = []  # persistence along the motion under way
+        self._along_T: list[float] = []  # persistence along the flow
         self._over_T: dict[int, float] = {}  # persistence over _SMEAR frames, by their first
         self._dissolves: dict[int, tuple[float, Cut]] = {}
 
@@ -99,6 +106,7 @@ class ShotWatcher:
             assert self._before_HW is not None
             way_HW2 = np.zeros_like(flow_HW2) if self._way_HW2 is None else self._way_HW2
             self._expected_T.append(flow.persistence(self._before_HW, here_HW, way_HW2))
+            self._along_T.append(flow.persistence(self._before_HW, here_HW, flow_HW2))
             self._way_HW2 = flow_HW2
         thumbnail_HWC = _thumbnail(frame_HWC)
         for window in self._windows:
@@ -147,11 +155,27 @@ class ShotWatcher:
             for frame, strength in self._hard.cuts().items()
             if self._gone(frame)
         ]
+        found += [
+            Cut(frame=frame, kind="cut", strength=self._hard.changes[frame])
+            for frame in range(1, len(self._along_T) + 1)
+            if self._lost(frame) and all(abs(frame - cut.frame) > _SMEAR // 2 for cut in found)
+        ]
         # One dissolve is seen through many windows: the clearest stands for those around it.
         for _, cut in sorted(self._dissolves.values(), key=lambda entry: entry[0]):
             if all(abs(cut.frame - other.frame) > max(LENGTHS) // 2 for other in found):
                 found.append(cut)
         return sorted(found, key=lambda cut: cut.frame)
+
+    def _lost(self, frame: int) -> bool:
+        """Whether the flow loses everything just here, where the change stands out a little."""
+        along, changes = self._along_T, self._hard.changes
+        around = [t for t in (frame - 2, frame - 1, frame + 1, frame + 2) if 1 <= t <= len(along)]
+        if len(around) < 2 or along[frame - 1] > NOTHING:
+            return False
+        usual = float(np.median([changes[t] for t in around]))
+        return float(np.median([along[t - 1] for t in around])) >= FOUND and changes[frame] >= max(
+            CHANGE, STANDS_OUT * usual
+        )
 
     def _gone(self, frame: int) -> bool:
         """Whether the picture before a sudden change is gone after it."""
