@@ -77,6 +77,22 @@ def flow_dpo(
     return -F.logsigmoid(margin_B), margin_B
 
 
+def pair_errors(
+    model: Any, pairs: Pairs, *, times_B: Tensor, noise_BZLHW: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Squared velocity errors of winners and of losers, (B,) each, at one time and noise a pair."""
+    both_B = flow.velocity_errors(
+        model,
+        torch.cat((pairs.winner_PZLHW, pairs.loser_PZLHW)).float(),
+        pairs.condition_PCLHW.float().repeat(2, 1, 1, 1, 1),
+        pairs.prompts_PSD.float().repeat(2, 1, 1),
+        times_B=times_B.repeat(2),
+        noise_BZLHW=noise_BZLHW.repeat(2, 1, 1, 1, 1),
+    )
+    winner_B, loser_B = both_B.chunk(2)
+    return winner_B, loser_B
+
+
 class PreferenceObjective:
     """See the module. The reference is what the run starts from."""
 
@@ -169,16 +185,7 @@ class PreferenceObjective:
         noise_BZLHW = torch.randn(shape, generator=generator, device=generator.device)
 
         def errors(which: Any) -> tuple[Tensor, Tensor]:
-            both = flow.velocity_errors(
-                which,
-                torch.cat((pairs.winner_PZLHW, pairs.loser_PZLHW)).float(),
-                pairs.condition_PCLHW.float().repeat(2, 1, 1, 1, 1),
-                pairs.prompts_PSD.float().repeat(2, 1, 1),
-                times_B=times_B.repeat(2),
-                noise_BZLHW=noise_BZLHW.repeat(2, 1, 1, 1, 1),
-            )
-            winner_B, loser_B = both.chunk(2)
-            return winner_B, loser_B
+            return pair_errors(which, pairs, times_B=times_B, noise_BZLHW=noise_BZLHW)
 
         with torch.no_grad(), self.setting.autocast():
             reference_winner_B, reference_loser_B = errors(self.reference)
