@@ -1,6 +1,7 @@
 """Is it one shot? Our measure beside PySceneDetect's: ``python -m bench.shots [--films 240]``.
 
-Small synthetic films, half of them one shot: procedural clips and moved photos, also at three times
+Small synthetic films, half of them one shot: procedural clips and moved photos (without passages
+between worlds and changes of style), also at three times
 their pace, with a flash, with noise; the others with a hard cut, two, a cut within the same world,
 a cut smeared over a latent, a dissolve of a third to a whole second, a longer one, a fade through
 black. Each goes through H.264 at CRF 16, 28 or 38, or through our own codec. Told are precision and
@@ -32,9 +33,10 @@ from scenedetect import AdaptiveDetector, ContentDetector, FrameTimecode, StatsM
 from dreamontage import media
 from dreamontage.models.codec import LinearCodec
 from dreamontage.training import worlds
-from dreamontage.training.__main__ import load_photos
 from dreamontage.training.curation import flow
 from dreamontage.training.curation.shots import ShotWatcher
+from dreamontage.training.photos import load_photos
+from dreamontage.training.scenes import Scenes
 
 HERE = Path(__file__).parents[1]
 WIDTH, HEIGHT, FRAMES, FPS = 160, 96, 49, 16
@@ -67,7 +69,7 @@ def films(count: int, seed: int) -> Iterator[Film]:
         clips = [
             _worlds(seed * 10_000 + made + offset, photos) for offset in (0, 1_000_000, 2_000_000)
         ]
-        for first, second, third in zip(*clips, strict=True):
+        for first, second, third in zip(*clips, strict=False):
             more = bool(made % 2)
             table = MORE if more else ONE
             kind = table[kinds[more] % len(table)]
@@ -82,11 +84,21 @@ def films(count: int, seed: int) -> Iterator[Film]:
 
 
 def _worlds(seed: int, photos: torch.Tensor) -> Pixels:
-    """A batch of long clips, (B, T, H, W, C)."""
+    """Some long clips, (B, T, H, W, C)."""
     scenes = worlds.sample(
         seed, _BATCH, frames=3 * FRAMES, height=HEIGHT, width=WIDTH, photos_NCHW=photos
     )
-    return _bytes(scenes.render())
+    return _bytes(scenes.render()[plain(scenes)])
+
+
+def plain(scenes: Scenes) -> list[int]:
+    """The clips without a passage to another world or a change of style: those dissolve as well."""
+    changed: set[int] = set()
+    if scenes.passages is not None:
+        changed |= set(scenes.passages.clips_P.tolist())
+    if scenes.restyles is not None:
+        changed |= set(scenes.restyles.clips_S.tolist())
+    return [clip for clip in range(len(scenes.actions)) if clip not in changed]
 
 
 def _bytes(video_BCTHW: torch.Tensor) -> Pixels:

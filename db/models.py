@@ -251,6 +251,18 @@ class Embedding(Base):
     address: Mapped[str]
 
 
+class Curated(Base):
+    """A measurement, a clip or a data set of training videos, by the digest of what determines it.
+
+    Of a data set, which grows with its folder, the row says where its latest index is.
+    """
+
+    __tablename__ = "curated"
+
+    key: Mapped[str] = mapped_column(primary_key=True)
+    address: Mapped[str]
+
+
 class TakeSegment(Base):
     """Which segments a take is made of, in order."""
 

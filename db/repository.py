@@ -1,6 +1,6 @@
 """All that the farm ever asks of its database, or tells it: the one door for code outside `db`.
 
-The questions themselves stand in `db.storyboards`, `db.takes` and `db.leases`.
+The questions themselves stand in `db.storyboards`, `db.takes`, `db.leases` and `db.curated`.
 """
 
 from __future__ import annotations
@@ -8,13 +8,14 @@ from __future__ import annotations
 from types import TracebackType
 from typing import Self
 
+from db.curated import CuratedQuestions
 from db.engine import open_engine
 from db.leases import SegmentLeases
 from db.storyboards import StoryboardQuestions
 from db.takes import TakeQuestions
 
 
-class Repository(StoryboardQuestions, TakeQuestions, SegmentLeases):
+class Repository(StoryboardQuestions, TakeQuestions, SegmentLeases, CuratedQuestions):
     @classmethod
     def open(cls, url: str) -> Self:
         """On the Postgres at `url`; close it, or use it as a context manager."""

@@ -203,6 +203,77 @@ def render(
 
 
 @app.command()
+def evaluate(
+    folder: Annotated[
+        Path | None,
+        typer.Argument(help="The model's folder; weights/nano if left out.", show_default=False),
+    ] = None,
+    untuned: Annotated[
+        Path | None,
+        typer.Option(help="The model before adaptive tuning, if kept.", show_default=False),
+    ] = None,
+    adaptive: Annotated[
+        Path | None,
+        typer.Option(help="The model after adaptive tuning, if kept.", show_default=False),
+    ] = None,
+    expression: Annotated[
+        Path | None,
+        typer.Option(help="The model after SFT, before DPO, if kept.", show_default=False),
+    ] = None,
+    sr: Annotated[
+        Path | None,
+        typer.Option(help="A super-resolution model, if there is one.", show_default=False),
+    ] = None,
+    clips: Annotated[int, typer.Option(min=2, help="Films of the main tasks.")] = 16,
+    out: Annotated[
+        Path, typer.Option("-o", "--out", help="Where films, sheets and evaluation.json go.")
+    ] = Path("out/evaluation"),
+    photos: Annotated[
+        Path | None,
+        typer.Option(
+            help="Pictures to move over; those of a clone's examples if left out.",
+            show_default=False,
+        ),
+    ] = None,
+    device: Annotated[str, typer.Option(help="Where the model runs: cpu, cuda, cuda:1.")] = "cpu",
+) -> None:
+    """Score a model on films it has not seen, beside controls; say whether it may be shipped."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    from dreamontage.evaluation import show
+    from dreamontage.evaluation.evaluate import evaluate as run
+    from dreamontage.evaluation.evaluate import plan_for
+    from dreamontage.evaluation.suite import Folders
+
+    pictures = Path(__file__).parents[1] / "examples" / "assets"
+    if photos is None and pictures.is_dir():  # a wheel brings none
+        photos = pictures
+    folders = Folders(
+        ours=folder or nano_folder(),
+        untuned=untuned,
+        adaptive=adaptive,
+        expression=expression,
+        sr=sr,
+    )
+    try:
+        with _bar() as bar:
+            task = bar.add_task("loading", total=None)
+            found = run(
+                folders,
+                out,
+                plan=plan_for(folders.ours, clips=clips, photos=photos),
+                device=device,
+                tell=lambda done, total, what: bar.update(
+                    task, description=what, completed=done, total=total
+                ),
+            )
+    except ValueError as error:
+        raise fail(StoryboardError([Fault(field="", message=str(error))])) from None
+    show.show(found, Console(width=max(Console().width, show.WIDTH)))
+    typer.echo(out / "evaluation.json")
+
+
+@app.command()
 def curate(
     folder: Annotated[Path, typer.Argument(help="A folder of videos.", show_default=False)],
     out: Annotated[

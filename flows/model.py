@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,6 +18,8 @@ from dreamontage.keys import machine_kind
 from dreamontage.models.folder import folder_revision
 from dreamontage.pipeline import DreaMontagePipeline
 from dreamontage.speed import SpeedOptions
+from dreamontage.training.curation import encode
+from dreamontage.training.shards import Codec
 from flows.farm import Farm
 
 _log = logging.getLogger(__name__)
@@ -55,6 +58,30 @@ def _load(weights: Path, device: str, revision: str, options: SpeedOptions) -> D
 
 # One of each: a model that a folder holds no more is not kept beside the new one.
 _kept = {stage: functools.lru_cache(maxsize=1)(_load) for stage in Stage}
+
+
+@functools.lru_cache(maxsize=1)
+def load_autoencoder(weights: Path, device: str, revision: str) -> tuple[Any, Codec]:
+    """A folder's autoencoder alone, to encode training clips with.
+
+    Raises:
+        RuntimeError: when the folder's is no longer that of ``revision``.
+    """
+    vae, codec = encode.load_autoencoder(weights, device)
+    if codec.revision != revision:
+        raise RuntimeError(f"{weights} has changed since these clips were planned; run it again")
+    return vae, codec
+
+
+def codec_of(weights: Path) -> Codec:
+    """What the folder's autoencoder is, as it is now."""
+    own = weights / "vae" if (weights / "vae").is_dir() else weights
+    return _codec_of(weights, folder_revision(own))
+
+
+@functools.lru_cache(maxsize=4)
+def _codec_of(weights: Path, revision: str) -> Codec:
+    return encode.load_autoencoder(weights)[1]
 
 
 def load_text(weights: Path, device: str) -> Callable[[str], Tensor]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import io
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from uuid import UUID
 
 import httpx
@@ -84,6 +86,19 @@ def judgement(take_id: str, judged: Judged) -> None:
             key=f"gate-{take_id}".lower(),
             description=f"**{judged.verdict.value}** " + "; ".join(judged.reasons),
         )
+
+
+def curated(folder: str, counts: Mapping[str, int], address: str, place: Path) -> None:
+    """What became of a folder's videos: the counts, and the report's two sheets in `place`."""
+    key = f"curated-{hashlib.sha256(folder.encode()).hexdigest()[:16]}"
+    with _at_best(f"the report on {folder}"):
+        create_table_artifact(
+            table=[{"videos": what, "count": count} for what, count in counts.items()],
+            key=key,
+            description=f"{folder}: the data set is {address}",
+        )
+    for name in ("kept", "dropped"):
+        sheet(f"{key}-{name}", f"{folder}, {name}", (place / f"{name}.png").read_bytes())
 
 
 def sheet(storyboard_id: str, title: str, png: bytes) -> None:

@@ -40,7 +40,14 @@ from flows.services import (
 )
 from flows.settings import REPOSITORY, Settings
 
-DEPLOYMENTS = ("render-storyboard", "render-shot", "nightly")
+DEPLOYMENTS = (
+    "render-storyboard",
+    "render-shot",
+    "nightly",
+    "curate-folder",
+    "measure-videos",
+    "encode-videos",
+)
 # At the top of a clone; a wheel has it among the flows.
 PREFECT_YAML = next(
     path

@@ -23,7 +23,8 @@ from dreamontage.training.captions import Action
 from dreamontage.training.curation import sidecar
 from dreamontage.training.curation.encode import load_autoencoder
 from dreamontage.training.curation.judge import Limits, Rule
-from dreamontage.training.curation.run import Curated, curate, measure_once
+from dreamontage.training.curation.measured import measure_once
+from dreamontage.training.curation.run import Curated, curate
 from dreamontage.training.curation.target import Target
 from dreamontage.training.curation.videos import Curation, find_videos
 from dreamontage.training.shards import Dataset
@@ -125,14 +126,14 @@ def test_what_is_done_is_not_done_again(
     curate(copy, out, CURATION, autoencoder=nano)
     before = files(out)
 
-    run = "dreamontage.training.curation.run"
+    package = "dreamontage.training.curation"
     with monkeypatch.context() as patch:
 
         def never(*arguments: Any) -> None:
             raise AssertionError("done already")
 
-        patch.setattr(f"{run}.measure", never)
-        patch.setattr(f"{run}.encode_video", never)
+        patch.setattr(f"{package}.measured.measure", never)
+        patch.setattr(f"{package}.run.encode_video", never)
         curate(copy, out, CURATION, autoencoder=nano)
         assert files(out) == before
         # Other limits only change the verdicts, and what is dropped leaves the data set.
@@ -207,15 +208,11 @@ def until(process: subprocess.Popen[str], folder: Path, count: int) -> None:
         time.sleep(0.005)
 
 
-def test_a_killed_run_goes_on_where_it_was(films: Path, tmp_path: Path) -> None:
+def test_a_killed_run_goes_on_where_it_was(films: Path, tmp_path: Path, nano: Any) -> None:
     """Killed while it looks at videos, and again while it encodes, by a signal that no code sees;
     then it ends with the bytes of a run that was never stopped."""
-    whole = processes(films, tmp_path / "whole")
-    output, errors = whole.communicate()
-    assert whole.returncode == 0, errors
-    assert "3 clips in" in output
-
-    out = tmp_path / "killed"
+    whole, out = tmp_path / "whole", tmp_path / "killed"
+    curate(films, whole, CURATION, autoencoder=nano)
     for place, count in (("measured", 2), ("parts", 1)):
         process = processes(films, out)
         until(process, out / place, count)
@@ -228,10 +225,8 @@ def test_a_killed_run_goes_on_where_it_was(films: Path, tmp_path: Path) -> None:
     assert len(kept) >= 7
     assert not (out / "index.json").exists()
 
-    process = processes(films, out)
-    _, errors = process.communicate()
-    assert process.returncode == 0, errors
-    assert files(out) == files(tmp_path / "whole")
+    curate(films, out, CURATION, autoencoder=nano)
+    assert files(out) == files(whole)
     for path, changed in kept.items():
         if path.parent.name == "measured":
             assert path.stat().st_mtime_ns == changed, "measured once"
@@ -299,10 +294,11 @@ def test_a_file_that_kills_its_process_is_left_alone(films: Path, tmp_path: Path
     shutil.copy(films / "a.mp4", folder / "a.mp4")
     dies = (
         "import os, signal; from pathlib import Path\n"
-        "from dreamontage.training.curation import run\n"
-        "run.measure = lambda *arguments: os.kill(os.getpid(), signal.SIGSEGV)\n"
+        "from dreamontage.training.curation import measured\n"
+        "measured.measure = lambda *arguments: os.kill(os.getpid(), signal.SIGSEGV)\n"
         "from dreamontage.training.curation.videos import Curation\n"
-        f"run.measure_once(Path({str(folder)!r}), 'a.mp4', Path({str(measured)!r}), Curation())"
+        f"folder, out = Path({str(folder)!r}), Path({str(measured)!r})\n"
+        "measured.measure_once(folder, 'a.mp4', out, Curation())"
     )
     for _ in range(3):
         assert subprocess.run(python("-c", dies), cwd=ROOT).returncode == -signal.SIGSEGV

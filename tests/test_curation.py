@@ -43,6 +43,9 @@ def test_the_examples_clips_are_kept(video: Path) -> None:
 
 GOOD: dict[str, Callable[[Path], Path]] = {
     "a flash": lambda p: h264(wild.flashed(pan(0), 20), p / "a.mp4"),
+    "a fast pan": lambda p: h264(fast_pan(1, 0.9), p / "a.mp4"),
+    "dusk": lambda p: h264(wild.at_dusk(pan(2)), p / "a.mp4"),
+    "a plunge at dusk": lambda p: h264(wild.at_dusk(plunge(3)), p / "a.mp4"),
     "a steady hand": lambda p: h264(wild.handheld(pan(0), 0.4), p / "a.mp4"),
     "a strong codec": lambda p: h264(pan(4), p / "a.mp4", crf=40),
     "a variable rate": lambda p: wild.uneven(pan(1, 73), p / "a.mp4"),
@@ -51,6 +54,18 @@ GOOD: dict[str, Callable[[Path], Path]] = {
     "60 a second": lambda p: h264(pan(2, 180), p / "a.mp4", fps="60"),
     "no colour": lambda p: h264(wild.everywhere(pan(0), _grey), p / "a.mp4"),
 }
+
+
+def fast_pan(seed: int, way: float) -> np.ndarray:
+    """Across a world in three seconds: every frame is a change."""
+    start, stop = (0.5 - way / 2, 0.5, 1.3), (0.5 + way / 2, 0.5, 1.3)
+    return camera(world(seed), FRAMES, start=start, stop=stop, size=(WIDTH, HEIGHT))
+
+
+def plunge(seed: int) -> np.ndarray:
+    """Far into a world, where there is little left to see."""
+    size = (WIDTH, HEIGHT)
+    return camera(world(seed), FRAMES, start=(0.4, 0.5, 1), stop=(0.42, 0.5, 6), size=size)
 
 
 def _grey(frame: np.ndarray) -> np.ndarray:
@@ -67,6 +82,10 @@ BAD: dict[str, tuple[Rule, Callable[[Path], Path]]] = {
     "a cut in the first second": (
         Rule.ONE_SHOT,
         lambda p: h264(wild.cut(shot(2), shot(3), 3), p / "a.mp4"),
+    ),
+    "a cut in a fast pan": (
+        Rule.ONE_SHOT,
+        lambda p: h264(wild.cut(fast_pan(1, 0.9), fast_pan(21, -0.9), 25), p / "a.mp4"),
     ),
     "a dissolve": (
         Rule.ONE_SHOT,

@@ -16,7 +16,17 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from dreamontage import Clip, DreaMontagePipeline, Keyframe, keys, local, loop, storyboard, timeline
+from dreamontage import (
+    Clip,
+    DreaMontagePipeline,
+    Keyframe,
+    keys,
+    local,
+    loop,
+    storyboard,
+    timeline,
+    variants,
+)
 from dreamontage.conditioning import MASK_CHANNELS
 from dreamontage.faults import StoryboardError
 from dreamontage.models import autoencoder
@@ -236,6 +246,16 @@ def test_what_stands_where_the_first_frame_is_met_again_is_refused() -> None:
     ]
     assert faults({"clips": [{"video": "a.mp4", "frame": 70, "in": 0, "out": 0.625}]}) == []
     assert "frame 80 is the loop's first" in faults({"clips": [{"video": "a.mp4", "frame": 77}]})[0]
+
+
+def test_a_variant_may_loop() -> None:
+    data = board({"loop": False, "duration": "81f"})
+    looping = {"shots[0].loop": True}
+    with pytest.raises(StoryboardError, match=r"^screen: shots\[0\].duration = 81 frames: a loop"):
+        variants.apply(data, variants.Variant(name="screen", overrides=looping), None)
+    shorter = looping | {"shots[0].duration": "80f"}
+    film = variants.apply(data, variants.Variant(name="screen", overrides=shorter), None)
+    assert film.shots[0].loop
 
 
 # --- keys ----------------------------------------------------------------------------------------

@@ -23,7 +23,7 @@ SHELL = [
     for line in block.splitlines()
 ]
 COMMANDS = [shlex.split(line)[1:] for line in SHELL if line.startswith("dreamontage ")]
-OF_THE_LIBRARY = {"validate", "plan", "schema", "render"}
+OF_THE_LIBRARY = {"validate", "plan", "schema", "render", "curate"}
 
 
 def test_every_command_is_shown_and_has_help():
@@ -42,7 +42,7 @@ def test_the_options_that_are_shown_exist(command):
     assert {word for word in command[1:] if word.startswith("-")} <= options
     for word in command[1:]:
         if word.startswith("examples/"):
-            assert (ROOT / word).is_file()
+            assert (ROOT / word).exists()
 
 
 @pytest.mark.parametrize(

@@ -184,13 +184,14 @@ from pathlib import Path
 from flows import steps
 from flows.farm import open_farm
 from flows.settings import Settings
+from tests.fixtures.alignment import aligned_loads
 
 settings = Settings.model_validate_json(sys.argv[1])
 def stop_at(step, total):
     if step == 5:
         print("holding", flush=True)
         sys.stdin.read()
-with open_farm(settings) as farm:
+with open_farm(settings) as farm, aligned_loads():
     planned = steps.plan_take(farm, sys.argv[2], 0)[0]
     steps.render_segment(farm, planned, progress=stop_at)
 """

@@ -16,11 +16,12 @@ import torch
 from diffusers import WanTransformer3DModel
 from safetensors.torch import load_file
 
-from dreamontage import DreaMontagePipeline, Keyframe
+from dreamontage import DreaMontagePipeline, Keyframe, media
 from dreamontage.models.folder import folder_revision
 from dreamontage.training import shards, worlds
 from dreamontage.training.captions import Action
 from dreamontage.training.curation.encode import codec_facts, encode_frames
+from dreamontage.training.pairs import Pair, write_pairs
 from dreamontage.training.recipe import Recipe
 from dreamontage.training.recipes import RECIPES
 from dreamontage.training.runs import latest, train
@@ -146,6 +147,62 @@ def test_known_prompts_need_no_text_encoder(tiny_i2v: Path, data: Path, tmp_path
     stamps = [file.stat().st_mtime_ns for file in known]
     train("wan_lora_smoke", tmp_path / "again", steps=2, init=tiny_i2v, data=data)
     assert [file.stat().st_mtime_ns for file in known] == stamps
+
+
+def film_file(path: Path, video_BCTHW: torch.Tensor) -> str:
+    frames_THWC = ((video_BCTHW[0].permute(1, 2, 3, 0) + 1) * 127.5).round().byte().numpy()
+    with media.Encoder(
+        path, width=SIDE, height=SIDE, fps=Fraction(16), profile=media.Profile.MEZZANINE
+    ) as encoder:
+        encoder.write(frames_THWC)
+    return path.name
+
+
+@pytest.fixture
+def pairs(tmp_path: Path) -> Path:
+    """Films, and films with a hard cut: the form in which people's choices come."""
+    folder = tmp_path / "pairs"
+    folder.mkdir()
+    judged = []
+    for number in range(4):
+        whole = worlds.clips(number, 1, frames=11, height=SIDE, width=SIDE)[0]
+        other = worlds.clips(50 + number, 1, frames=11, height=SIDE, width=SIDE)[0]
+        torn = torch.cat((whole[:, :, :6], other[:, :, 6:]), 2)
+        pair = Pair(
+            prompt="the camera pans left",
+            winner=film_file(folder / f"{number}a.mkv", whole),
+            loser=film_file(folder / f"{number}b.mkv", torn),
+            judge="a person",
+            source="A",
+        )
+        judged.append(pair)
+    write_pairs(folder / "pairs.jsonl", judged)
+    return folder
+
+
+def test_a_lora_learns_what_people_preferred(tiny_i2v: Path, pairs: Path, tmp_path: Path) -> None:
+    recipe = RECIPES["wan_preference_smoke"]
+    run = Trainer(recipe, tmp_path / "run", init=tiny_i2v, data=pairs, steps=40)
+    assert run.untrained["loss"] == pytest.approx(0.6931, abs=1e-4)
+    losses = [float(run.train_step()) for _ in range(40)]
+    assert losses[0] == pytest.approx(0.6931, abs=1e-4)
+    assert sum(losses[-8:]) / 8 < 0.64
+    pipe = DreaMontagePipeline.from_pretrained(tiny_i2v)
+    before = film(pipe)
+    pipe.load_lora_weights(run.export())
+    assert not torch.allclose(film(pipe), before)
+
+
+def test_pairs_that_cannot_be_learnt_from(tiny_i2v: Path, pairs: Path, tmp_path: Path) -> None:
+    recipe = RECIPES["wan_preference_smoke"]
+    short = worlds.clips(0, 1, frames=5, height=SIDE, width=SIDE)[0]
+    film_file(pairs / "0b.mkv", short)
+    with pytest.raises(ValueError, match=r"'0a\.mkv' and loser = '0b\.mkv' are not of one size"):
+        Trainer(recipe, tmp_path / "a", init=tiny_i2v, data=pairs, steps=1)
+    (pairs / "1a.mkv").unlink()
+    (pairs / "2b.mkv").unlink()
+    with pytest.raises(ValueError, match=r"(?s)line 2: winner .* line 3: loser"):
+        Trainer(recipe, tmp_path / "b", init=tiny_i2v, data=pairs, steps=1)
 
 
 def torchrun(recipe: str, out: Path, *, init: Path, data: Path, steps: int) -> None:

@@ -89,6 +89,11 @@ class CutWatcher:
         self._near_T.append(self._near.of(index, thumbnail_HWC))
         self._far_T.append(self._far.of(index, thumbnail_HWC))
 
+    @property
+    def changes(self) -> Sequence[float]:
+        """Content change to each frame from the one before it; 0 for the first."""
+        return self._near_T
+
     def cuts(self) -> Mapping[int, float]:
         """The first frame after each cut, and how strong the cut is."""
         return find_cuts(self._near_T, self._far_T)

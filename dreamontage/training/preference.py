@@ -22,7 +22,7 @@ from torch.nn import functional as F  # noqa: N812
 
 from dreamontage.scorer import discriminator
 from dreamontage.seeds import derive
-from dreamontage.training import checkpoint, flow, nano
+from dreamontage.training import checkpoint, flow, nano, pairstore
 from dreamontage.training.adaptive import Shape, Study, WindowsObjective, WindowSource, decode
 from dreamontage.training.feed import Batch
 from dreamontage.training.pairmaking import Judge, Pairs, judge_motion, make_pairs
@@ -42,7 +42,8 @@ class Preferences:
     """How pairs are made and learnt from.
 
     `beta` scales squared errors that are averaged over a window's values. `pairs` are wanted of
-    each maker; `held_out` of all of them are kept for the scores.
+    each maker; `held_out` of all of them are kept for the scores. With `given`, the pairs are those
+    of that file (see `pairstore`), and none are made.
     """
 
     shape: Shape
@@ -54,6 +55,7 @@ class Preferences:
     held_out: int = 64
     gap_cuts: float = 0.3  # levels of the discriminator
     gap_motion: float = 0.05  # of the true film's changes
+    given: Path | None = None
 
 
 def flow_dpo(
@@ -75,6 +77,22 @@ def flow_dpo(
     return -F.logsigmoid(margin_B), margin_B
 
 
+def pair_errors(
+    model: Any, pairs: Pairs, *, times_B: Tensor, noise_BZLHW: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Squared velocity errors of winners and of losers, (B,) each, at one time and noise a pair."""
+    both_B = flow.velocity_errors(
+        model,
+        torch.cat((pairs.winner_PZLHW, pairs.loser_PZLHW)).float(),
+        pairs.condition_PCLHW.float().repeat(2, 1, 1, 1, 1),
+        pairs.prompts_PSD.float().repeat(2, 1, 1),
+        times_B=times_B.repeat(2),
+        noise_BZLHW=noise_BZLHW.repeat(2, 1, 1, 1, 1),
+    )
+    winner_B, loser_B = both_B.chunk(2)
+    return winner_B, loser_B
+
+
 class PreferenceObjective:
     """See the module. The reference is what the run starts from."""
 
@@ -94,8 +112,10 @@ class PreferenceObjective:
         self.held_out, self.pairs = _taken(every, apart), _taken(every, ~apart)
 
     def _make(self) -> Pairs:
-        """Pairs of both makers, half and half, by the reference."""
+        """Pairs of both makers, half and half, by the reference; or those that are given."""
         setting, wanted = self.setting, self.preferences
+        if wanted.given is not None:
+            return pairstore.read(wanted.given)
         cuts = discriminator.load().to(setting.device)
 
         def judge_cuts(made_BCTHW: Tensor, true_BCTHW: Tensor) -> Tensor:
@@ -165,16 +185,7 @@ class PreferenceObjective:
         noise_BZLHW = torch.randn(shape, generator=generator, device=generator.device)
 
         def errors(which: Any) -> tuple[Tensor, Tensor]:
-            both = flow.velocity_errors(
-                which,
-                torch.cat((pairs.winner_PZLHW, pairs.loser_PZLHW)).float(),
-                pairs.condition_PCLHW.float().repeat(2, 1, 1, 1, 1),
-                pairs.prompts_PSD.float().repeat(2, 1, 1),
-                times_B=times_B.repeat(2),
-                noise_BZLHW=noise_BZLHW.repeat(2, 1, 1, 1, 1),
-            )
-            winner_B, loser_B = both.chunk(2)
-            return winner_B, loser_B
+            return pair_errors(which, pairs, times_B=times_B, noise_BZLHW=noise_BZLHW)
 
         with torch.no_grad(), self.setting.autocast():
             reference_winner_B, reference_loser_B = errors(self.reference)

@@ -17,6 +17,7 @@ from dreamontage.training.preference import PreferenceObjective, Preferences
 from dreamontage.training.recipe import Chain, Recipe
 from dreamontage.training.superres import SuperresObjective
 from dreamontage.training.wan import StoredObjective, WanStudy
+from dreamontage.training.wan_preference import WanPreferenceObjective, WanPreferences
 from dreamontage.training.worlds import Mixture
 
 
@@ -199,7 +200,7 @@ def nano_base_cpu() -> Recipe:
     return Recipe(name="nano_base_cpu", build=build, decay=0.3, ema=0.998)
 
 
-def _wan(stage: str, study: WanStudy, **more: Any) -> Recipe:
+def _wan(stage: str, study: WanStudy | WanPreferences, **more: Any) -> Recipe:
     """Tuning of Wan on what `curate` made of real videos.
 
     On eight 80 GB GPUs a LoRA of 14B trains with a copy of the frozen weights in each (bfloat16),
@@ -217,9 +218,12 @@ def _wan(stage: str, study: WanStudy, **more: Any) -> Recipe:
         "export_minutes": 120,
         "seed": 1,
     }
-    return Recipe(
-        name=f"wan_{stage}", build=partial(StoredObjective, study=study), **{**options, **more}
-    )
+    build: Callable[..., Any]
+    if isinstance(study, WanStudy):
+        build = partial(StoredObjective, study=study)
+    else:
+        build = partial(WanPreferenceObjective, preferences=study)
+    return Recipe(name=f"wan_{stage}", build=build, **{**options, **more})
 
 
 _LORA = WanStudy(rank=64)
@@ -236,8 +240,16 @@ def _wan_recipes() -> tuple[Recipe, ...]:
         _wan("a14b_low_adaptive_lora_8xh100", low, learning_rate=1e-4),
         # The paper: 15,000 steps on some 1,000 hand-picked videos of up to 20 s.
         _wan("14b_expression_lora_8xh100", _LORA, learning_rate=3e-5, decay=1.0),
+        # The paper: 10,000 steps on 1,000 pairs for each of the two kinds.
+        _wan("14b_preference_lora_8xh100", WanPreferences(study=_LORA), learning_rate=1e-5),
         # The same code at a size that a test runs.
         _wan("lora_smoke", replace(tiny, rank=4), learning_rate=1e-3, **_CPU),
+        _wan(
+            "preference_smoke",
+            WanPreferences(study=replace(tiny, rank=4)),
+            learning_rate=1e-2,
+            **_CPU,
+        ),
         _wan("full_smoke", tiny, fsdp=True, learning_rate=1e-3, **_CPU),
     )
 

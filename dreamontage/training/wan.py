@@ -128,12 +128,7 @@ class StoredObjective:
                 f"data = {setting.data}: was encoded by another autoencoder than that of "
                 f"{self.folder}"
             )
-        index = read_json(self.folder / "model_index.json")
-        if not (self.folder / study.expert).is_dir():
-            raise ValueError(f"init = {self.folder}: holds no {study.expert}")
-        self.between = _times_of(study.expert, index.get("boundary_ratio"))
-        scheduler = read_json(self.folder / "scheduler" / "scheduler_config.json")
-        self.shift = float(scheduler.get("flow_shift", scheduler.get("shift", nano.FLOW_SHIFT)))
+        self.between, self.shift = read_schedule(self.folder, study.expert)
         prompts = PromptCache(
             setting.data / "prompts",
             model=self.folder,
@@ -142,8 +137,12 @@ class StoredObjective:
             dtype=torch.bfloat16 if setting.bfloat16 else torch.float32,
         )
         self.source = StoredSource(data, prompts, study)
-        self.model = _model(
-            self.folder, data, study, bfloat16=setting.bfloat16, seed=derive(setting.seed, "model")
+        self.model = (lora_model if study.rank else whole_model)(
+            self.folder,
+            study,
+            channels=len(data.codec.mean),
+            bfloat16=setting.bfloat16,
+            seed=derive(setting.seed, "model"),
         )
         self.held_out = [
             self.source.batch(clips[:1], seed=derive(setting.seed, "held out"), middle=False)
@@ -217,51 +216,79 @@ class StoredObjective:
         return groups
 
     def export(self, state: Mapping[str, Tensor], folder: Path, facts: Mapping[str, Any]) -> None:
-        """LoRA: a file for `load_lora_weights`, of a second expert with `load_into_transformer_2`.
-        All weights: a model folder, whose other parts point to those it was started from."""
-        if self.study.rank:
-            layers = get_peft_model_state_dict(self.model, state_dict=dict(state))
-            WanPipeline.save_lora_weights(folder, transformer_lora_layers=layers)
-            return
-        model = nano.copy_of(self.model, state).to(torch.bfloat16)
-        for part in self.folder.iterdir():
-            if part.is_dir() and part.name != self.study.expert:
-                (folder / part.name).symlink_to(part.resolve())
-        model.save_pretrained(folder / self.study.expert)
-        index = read_json(self.folder / "model_index.json") | {
-            "conditioning": "interm",
-            "window_latents": self.study.latents,
-            "tail_latents": self.study.tail,
-        }
-        (folder / "model_index.json").write_text(json.dumps(index, indent=2) + "\n")
+        export_weights(self.model, state, folder, init=self.folder, study=self.study)
 
 
-def _times_of(expert: str, boundary: float | None) -> tuple[float, float]:
-    """The part of the times that an expert is asked for."""
-    if boundary is None:
-        return 0.0, 1.0
-    return (0.0, boundary) if expert == "transformer_2" else (boundary, 1.0)
+def read_schedule(folder: Path, expert: str) -> tuple[tuple[float, float], float]:
+    """The part of the times that an expert is asked for, and the model's shift of them.
 
-
-def _model(
-    folder: Path, data: Dataset, study: WanStudy, *, bfloat16: bool, seed: int
-) -> DreaMontageTransformer3DModel:
-    """The DiT to train, with channels for conditions, and a LoRA if there is to be one.
-
-    Under a LoRA the weights below stay as they are, in bfloat16 if that is what the run computes
-    in; weights that are trained are float32.
+    Raises:
+        ValueError: when the folder holds no such expert.
     """
-    below = torch.bfloat16 if study.rank and bfloat16 else torch.float32
-    model = DreaMontageTransformer3DModel.from_pretrained(folder / study.expert, torch_dtype=below)
-    wanted = 2 * len(data.codec.mean) + MASK_CHANNELS
+    if not (folder / expert).is_dir():
+        raise ValueError(f"init = {folder}: holds no {expert}")
+    boundary = read_json(folder / "model_index.json").get("boundary_ratio")
+    scheduler = read_json(folder / "scheduler" / "scheduler_config.json")
+    shift = float(scheduler.get("flow_shift", scheduler.get("shift", nano.FLOW_SHIFT)))
+    if boundary is None:
+        return (0.0, 1.0), shift
+    return ((0.0, boundary) if expert == "transformer_2" else (boundary, 1.0)), shift
+
+
+def whole_model(
+    folder: Path, study: WanStudy, *, channels: int, bfloat16: bool, seed: int
+) -> DreaMontageTransformer3DModel:
+    """The DiT to train, all of it and in float32, with channels for conditions."""
+    return _grown(folder, study, channels, torch.float32)
+
+
+def lora_model(
+    folder: Path, study: WanStudy, *, channels: int, bfloat16: bool, seed: int
+) -> DreaMontageTransformer3DModel:
+    """The DiT with a LoRA to train. The weights below stay as they are, in what the run computes
+    in."""
+    model = _grown(folder, study, channels, torch.bfloat16 if bfloat16 else torch.float32)
+    model.requires_grad_(False)
+    config = LoraConfig(r=study.rank, lora_alpha=study.rank, target_modules=list(_LORA_TARGETS))
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)  # every process, and a run begun again, starts alike
+        model.add_adapter(config)
+    return model
+
+
+def _grown(
+    folder: Path, study: WanStudy, channels: int, dtype: torch.dtype
+) -> DreaMontageTransformer3DModel:
+    model = DreaMontageTransformer3DModel.from_pretrained(folder / study.expert, torch_dtype=dtype)
+    wanted = 2 * channels + MASK_CHANNELS
     if model.config.in_channels < wanted:
         model.grow_input(wanted)
     if study.checkpointing:
         model.enable_gradient_checkpointing()
-    if study.rank:
-        model.requires_grad_(False)
-        config = LoraConfig(r=study.rank, lora_alpha=study.rank, target_modules=list(_LORA_TARGETS))
-        with torch.random.fork_rng():
-            torch.manual_seed(seed)  # every process, and a run begun again, starts alike
-            model.add_adapter(config)
     return model
+
+
+def export_weights(
+    model: DreaMontageTransformer3DModel,
+    state: Mapping[str, Tensor],
+    folder: Path,
+    *,
+    init: Path,
+    study: WanStudy,
+) -> None:
+    """LoRA: a file for `load_lora_weights`, of a second expert with `load_into_transformer_2`. All
+    weights: a model folder, whose other parts point to those it was started from."""
+    if study.rank:
+        layers = get_peft_model_state_dict(model, state_dict=dict(state))
+        WanPipeline.save_lora_weights(folder, transformer_lora_layers=layers)
+        return
+    for part in init.iterdir():
+        if part.is_dir() and part.name != study.expert:
+            (folder / part.name).symlink_to(part.resolve())
+    nano.copy_of(model, state).to(torch.bfloat16).save_pretrained(folder / study.expert)
+    index = read_json(init / "model_index.json") | {
+        "conditioning": "interm",
+        "window_latents": study.latents,
+        "tail_latents": study.tail,
+    }
+    (folder / "model_index.json").write_text(json.dumps(index, indent=2) + "\n")

@@ -10,6 +10,7 @@ every measure and every limit among it, is ours and said where it is decided.
     sidecar    captions that somebody wrote
     encode     latents, their variance, and stills encoded alone
     videos     which files, and what is decided about them
+    measured   what was measured, kept
     run        the whole, resumable, in one process
     report     what became of every video
 """

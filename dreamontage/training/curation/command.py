@@ -12,7 +12,8 @@ from typing import Any
 
 from rich.console import Console
 
-from dreamontage.plan import Geometry
+from dreamontage.models.codec import LinearCodec
+from dreamontage.plan import Geometry, read_json
 from dreamontage.training.curation import report
 from dreamontage.training.curation.encode import load_autoencoder
 from dreamontage.training.curation.judge import Limits
@@ -21,7 +22,7 @@ from dreamontage.training.curation.run import Curated, Progress, curate
 from dreamontage.training.curation.target import Target
 from dreamontage.training.curation.videos import Curation
 
-_SIZE = {True: (128, 80), False: (832, 480)}  # for a codec without memory (ours), and for Wan's
+_SIZE = {True: (128, 80), False: (832, 480)}  # for our own codec, and for Wan's
 _MULTIPLE = 16  # where only an autoencoder is given, and no DiT says what its patch is
 
 
@@ -36,7 +37,7 @@ class Choices:
     fps: str = "16"
     longest: float = 120
     stills_every: int = 4
-    clip: Path | None = None
+    clip: Path | str | None = None
     judge: str | None = None
     pose: str | None = None
     shortest: float = 1.5
@@ -48,6 +49,15 @@ class Choices:
 
 def run(folder: Path, out: Path, choices: Choices, *, progress: Progress) -> Curated:
     """Raises ValueError naming the option that cannot be, and as `run.curate` does."""
+    curation = curation_of(choices)
+    autoencoder = None
+    if not choices.report_only:
+        autoencoder = load_autoencoder(choices.weights, choices.device)
+    return curate(folder, out, curation, autoencoder=autoencoder, progress=progress)
+
+
+def curation_of(choices: Choices) -> Curation:
+    """The settings that the options name. Raises ValueError naming the one that cannot be."""
     if choices.stills_every not in (1, 2, 4):
         raise ValueError(f"--stills-every = {choices.stills_every} must be 1, 2 or 4")
     limits = Limits(
@@ -57,28 +67,22 @@ def run(folder: Path, out: Path, choices: Choices, *, progress: Progress) -> Cur
         most_shake=choices.most_shake,
         least_motion=choices.least_motion,
     )
-    autoencoder = load_autoencoder(choices.weights, choices.device)
-    curation = Curation(
-        target=target_of(choices, memoryless=autoencoder[1].memoryless),
+    return Curation(
+        target=_target(choices),
         limits=limits,
         longest=choices.longest,
         stills_every=choices.stills_every,
-        embed=Layout() if choices.clip is None else Clip(choices.clip, choices.device),
+        embed=Layout() if choices.clip is None else Clip(Path(choices.clip), choices.device),
         judge=_hook("--judge", choices.judge),
         pose=_hook("--pose", choices.pose),
     )
-    return curate(
-        folder,
-        out,
-        curation,
-        autoencoder=None if choices.report_only else autoencoder,
-        progress=progress,
-    )
 
 
-def target_of(choices: Choices, *, memoryless: bool) -> Target:
+def _target(choices: Choices) -> Target:
     """The size and rate that were asked for, on the grid of the model."""
-    width, height = _SIZE[memoryless]
+    own = choices.weights / "vae" if (choices.weights / "vae").is_dir() else choices.weights
+    ours = read_json(own / "config.json").get("_class_name") == LinearCodec.__name__
+    width, height = _SIZE[ours]
     if choices.size is not None:
         found = re.fullmatch(r"(\d{1,5})x(\d{1,5})", choices.size)
         if found is None:

@@ -102,7 +102,7 @@ def judge(
         (
             Rule.GOES_SOMEWHERE,
             scores["likeness"] < alike,
-            lambda: f"likeness {scores['likeness']:.3f}, below {alike:g}",
+            lambda: f"likeness {scores['likeness']:.3f}, must be below {alike:g}",
         ),
         (
             Rule.GOOD,

@@ -1,13 +1,16 @@
 """Is it one shot? Cuts, and the dissolves and fades that a gate for generated films lets pass.
 
 Cuts come from the gate's own measure (`scorer.cuts`): changes that stand out from those around. A
-film from the wild has two things that a take of ours has not. **A flash** stands out as a cut does,
+film from the wild has three things that a take of ours has not. **Traffic**: beside a van that
+passes close by a cut does not stand out by as much, but it is the one place where the flow finds
+nothing again of what it found from frame to frame until then. **A flash** stands out as a cut does,
 but the picture is still there: the neighbourhoods go on, along the motion that was under way, only
 brighter. Such cuts are struck out. **A dissolve** is no sudden change, but over its length one
 picture goes and another comes: nothing of the first is left where the flow has taken it, and every
 frame between is a blend of the two ends, ever more of the second; as the frames lie or, where both
 shots move alike, once the flow is taken out of them. A camera's move can do the one or the other,
-not both: far enough to lose the picture, its frames between are pictures of their own.
+not both: far enough to lose the picture, its frames between are pictures of their own. A change of
+light blends too; what it explains of the ends' difference does not count.
 
 EXPERIMENTS.md has precision and recall beside PySceneDetect's detectors.
 
@@ -25,7 +28,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from dreamontage.scorer.cuts import CutWatcher
+from dreamontage.scorer.cuts import CHANGE, CutWatcher
 from dreamontage.scorer.film import Film
 from dreamontage.training.curation import flow
 from dreamontage.training.curation.flow import Floats, Pixels
@@ -33,6 +36,10 @@ from dreamontage.training.curation.flow import Floats, Pixels
 GONE = 0.4
 """Persistence below which a sudden change is a cut and no flash. Over 200 films cuts are below
 0.34, flashes above 0.45."""
+
+FOUND, NOTHING, STANDS_OUT = 0.6, 0.35, 2.0
+"""Persistence along the flow around a cut, at least, and at it, at most, that makes one of a change
+which is only so many times as strong as those around it; `scorer.cuts` asks for three times."""
 
 LENGTHS = (8, 12, 16, 24, 32)
 """Frames over which dissolves are looked for; longer ones are found by their steepest part."""
@@ -87,6 +94,7 @@ class ShotWatcher:
         self._before_HW: Floats | None = None
         self._way_HW2: Floats | None = None
         self._expected_T: list[float] = []  # persistence along the motion under way
+        self._along_T: list[float] = []  # persistence along the flow
         self._over_T: dict[int, float] = {}  # persistence over _SMEAR frames, by their first
         self._dissolves: dict[int, tuple[float, Cut]] = {}
 
@@ -98,6 +106,7 @@ class ShotWatcher:
             assert self._before_HW is not None
             way_HW2 = np.zeros_like(flow_HW2) if self._way_HW2 is None else self._way_HW2
             self._expected_T.append(flow.persistence(self._before_HW, here_HW, way_HW2))
+            self._along_T.append(flow.persistence(self._before_HW, here_HW, flow_HW2))
             self._way_HW2 = flow_HW2
         thumbnail_HWC = _thumbnail(frame_HWC)
         for window in self._windows:
@@ -146,11 +155,27 @@ class ShotWatcher:
             for frame, strength in self._hard.cuts().items()
             if self._gone(frame)
         ]
+        found += [
+            Cut(frame=frame, kind="cut", strength=self._hard.changes[frame])
+            for frame in range(1, len(self._along_T) + 1)
+            if self._lost(frame) and all(abs(frame - cut.frame) > _SMEAR // 2 for cut in found)
+        ]
         # One dissolve is seen through many windows: the clearest stands for those around it.
         for _, cut in sorted(self._dissolves.values(), key=lambda entry: entry[0]):
             if all(abs(cut.frame - other.frame) > max(LENGTHS) // 2 for other in found):
                 found.append(cut)
         return sorted(found, key=lambda cut: cut.frame)
+
+    def _lost(self, frame: int) -> bool:
+        """Whether the flow loses everything just here, where the change stands out a little."""
+        along, changes = self._along_T, self._hard.changes
+        around = [t for t in (frame - 2, frame - 1, frame + 1, frame + 2) if 1 <= t <= len(along)]
+        if len(around) < 2 or along[frame - 1] > NOTHING:
+            return False
+        usual = float(np.median([changes[t] for t in around]))
+        return float(np.median([along[t - 1] for t in around])) >= FOUND and changes[frame] >= max(
+            CHANGE, STANDS_OUT * usual
+        )
 
     def _gone(self, frame: int) -> bool:
         """Whether the picture before a sudden change is gone after it."""
@@ -167,15 +192,15 @@ class ShotWatcher:
 def blend(frames_KHWC: Floats) -> tuple[float, float, int]:
     """How badly blends of the two ends explain the frames between, as a share of their difference.
 
-    Also that difference, in grey levels, and the frame that is nearest to half of each. What does
-    not go steadily from the one to the other, or jumps, is no dissolve: infinitely badly.
+    Also what of that difference is no change of light, in grey levels, and the frame that is
+    nearest to half of each. What does not go steadily from the one to the other, or jumps, is no
+    dissolve: infinitely badly.
     """
     first_HWC, last_HWC = frames_KHWC[0], frames_KHWC[-1]
     between_KHWC = frames_KHWC[1:-1] - first_HWC
     way_HWC = last_HWC - first_HWC
     power = float(np.square(way_HWC).sum())
-    difference = float(np.sqrt(power / way_HWC.size))
-    if difference == 0:
+    if power == 0:
         return float("inf"), 0.0, 0
     share_K: NDArray[np.float64] = np.clip(
         np.tensordot(between_KHWC, way_HWC, 3) / power, 0, 1
@@ -186,7 +211,17 @@ def blend(frames_KHWC: Floats) -> tuple[float, float, int]:
     mixed = ((share_K > _MIDST[0]) & (share_K < _MIDST[1])).mean()
     if back > _BACKWARD or mixed < _MIXED:
         rest = float("inf")
-    return rest, difference, 1 + int(np.abs(share_K - 0.5).argmin())
+    return rest, _unlit(first_HWC, last_HWC), 1 + int(np.abs(share_K - 0.5).argmin())
+
+
+def _unlit(first_HWC: Floats, last_HWC: Floats) -> float:
+    """How far the pictures differ, in grey levels, once each colour of the first is brightened and
+    stretched to be as near the last as it can."""
+    first_HWC = first_HWC - first_HWC.mean(axis=(0, 1))
+    last_HWC = last_HWC - last_HWC.mean(axis=(0, 1))
+    gain_C = (first_HWC * last_HWC).sum(axis=(0, 1)) / (np.square(first_HWC).sum(axis=(0, 1)) + 1)
+    rest_HWC = last_HWC - np.maximum(gain_C, 0) * first_HWC
+    return float(np.sqrt(np.square(rest_HWC).mean()))
 
 
 def _thumbnail(frame_HWC: Pixels) -> Floats:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from dreamontage import keys
 from dreamontage.training.captions import Action
@@ -14,7 +15,9 @@ from dreamontage.training.curation.likeness import Embedder, Layout
 from dreamontage.training.curation.measure import Measurement, Measures, Pose
 from dreamontage.training.curation.quality import Judge
 from dreamontage.training.curation.target import Target
-from dreamontage.training.shards import Codec
+
+if TYPE_CHECKING:
+    from dreamontage.training.shards import Codec
 
 # fmt: off
 SUFFIXES = frozenset((

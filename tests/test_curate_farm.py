@@ -1,0 +1,144 @@
+"""Curation on the farm: the steps on a real Postgres and store, and the flows in a real studio."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dreamontage.training.curation.judge import Rule
+from dreamontage.training.curation.videos import Curation
+from dreamontage.training.shards import Dataset
+from flows.farm import Farm, open_farm
+from flows.settings import REPOSITORY, Settings
+from flows.steps import curation as steps
+from tests.fixtures import wild
+from tests.fixtures.wild import h264, pan, shot
+
+OPTIONS = {"size": "128x80"}
+
+
+@pytest.fixture
+def films(tmp_path: Path) -> Path:
+    folder = tmp_path / "films"
+    folder.mkdir()
+    h264(shot(0), folder / "a.mp4")
+    h264(pan(1), folder / "b.mp4")
+    h264(wild.cut(shot(0), shot(1), 20), folder / "cut.mp4")
+    (folder / "text.mp4").write_text("not a video")
+    return folder
+
+
+@pytest.fixture
+def farm(database_url: str, tmp_path: Path) -> Iterator[Farm]:
+    settings = Settings(
+        home=tmp_path / "home", weights=REPOSITORY / "weights" / "nano", database_url=database_url
+    )
+    with open_farm(settings) as farm:
+        yield farm
+
+
+def run(farm: Farm, folder: Path, options: dict[str, Any] = OPTIONS) -> tuple[str, int, int]:
+    """As the flows do it: the index's address, and how many were measured and encoded."""
+    place, curation = str(folder), steps.curation_of(farm, options)
+    measured = sum(steps.measure(farm, place, name, curation) for name in steps.videos_of(place))
+    entries = steps.judged(farm, place, curation)
+    plan = steps.plan_clips(farm, place, curation, entries)
+    encoded = sum(len(list(steps.encode(farm, place, names, curation))) for names in plan.groups)
+    return steps.publish(farm, place, curation, entries, plan).address, measured, encoded
+
+
+def test_a_folder_becomes_a_data_set_in_the_store(farm: Farm, films: Path, tmp_path: Path) -> None:
+    address, measured, encoded = run(farm, films)
+    assert (measured, encoded) == (4, 2)
+    data = Dataset(steps.fetch_data_set(farm, address, tmp_path / "out"))
+    assert [facts.source for facts in data.clips] == ["a.mp4", "b.mp4"]
+    assert data.read(1).mean_ZLHW.shape == (48, 13, 10, 16)
+    kinds = {stat.address.split("/")[0] for stat in farm.store.list()}
+    assert kinds == {"measured", "groups", "shards", "datasets"}, "no parts are left"
+
+    assert run(farm, films) == (address, 0, 0), "what is done is not done again"
+    verdicts = {
+        entry.name: entry.verdict.rule
+        for entry in steps.judged(farm, str(films), steps.curation_of(farm, OPTIONS))
+    }
+    assert verdicts["cut.mp4"] is Rule.ONE_SHOT
+    assert verdicts["text.mp4"] is Rule.READABLE
+
+
+def test_a_folder_that_grows_keeps_its_shards(
+    farm: Farm, films: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, _, _ = run(farm, films)
+    h264(pan(2), films / "c.mp4")
+    second, measured, encoded = run(farm, films)
+    assert (measured, encoded) == (1, 1)
+    before, after = (json.loads(farm.store.get(each))["shards"] for each in (first, second))
+    assert after[:1] == before
+    assert len(after) == 2
+
+    # A shard with a clip that is not wanted any more is made anew of the others, not encoded.
+    (films / "a.mp4").unlink()
+
+    def never(*arguments: Any) -> None:
+        raise AssertionError("encoded already")
+
+    monkeypatch.setattr("dreamontage.training.curation.encode.encode_video", never)
+    third, _, repacked = run(farm, films)
+    assert repacked == 1
+    data = Dataset(steps.fetch_data_set(farm, third, tmp_path / "out"))
+    assert sorted(facts.source for facts in data.clips) == ["b.mp4", "c.mp4"]
+
+
+def test_a_group_that_was_stopped_goes_on_with_the_next_clip(farm: Farm, films: Path) -> None:
+    place, curation = str(films), steps.curation_of(farm, OPTIONS)
+    entries = steps.judged(farm, place, curation)
+    plan = steps.plan_clips(farm, place, curation, entries)
+    assert plan.groups == (("a.mp4", "b.mp4"),)
+    stopped = steps.encode(farm, place, plan.groups[0], curation)
+    assert next(stopped) == "a.mp4"
+    stopped.close()
+    (part,) = farm.store.list("parts")
+    with pytest.raises(RuntimeError, match=r"not encoded yet: a\.mp4, b\.mp4"):
+        steps.publish(farm, place, curation, entries, plan)
+    encoded = []
+    with pytest.MonkeyPatch.context() as patch:
+        from dreamontage.training.curation import encode
+
+        real = encode.encode_video
+        patch.setattr(
+            encode,
+            "encode_video",
+            lambda *arguments: encoded.append(arguments[1].name) or real(*arguments),
+        )
+        assert list(steps.encode(farm, place, plan.groups[0], curation)) == ["a.mp4", "b.mp4"]
+    assert encoded == ["b.mp4"]
+    assert not list(farm.store.list("parts"))
+    assert part.address
+    assert steps.publish(farm, place, curation, entries, plan).clips == 2
+
+
+def test_a_shard_that_is_lost_is_made_again(farm: Farm, films: Path, tmp_path: Path) -> None:
+    address, _, _ = run(farm, films)
+    (shard,) = farm.store.list("shards")
+    farm.store.delete(shard.address)
+    again, measured, encoded = run(farm, films)
+    assert (again, measured, encoded) == (address, 0, 2), "the same bytes, so the same index"
+    assert len(Dataset(steps.fetch_data_set(farm, address, tmp_path / "out"))) == 2
+
+
+def test_a_video_that_kills_is_given_up(farm: Farm, films: Path) -> None:
+    curation: Curation = steps.curation_of(farm, OPTIONS)
+    steps.give_up(farm, str(films), "a.mp4", curation)
+    (entry, *_) = steps.judged(farm, str(films), curation)
+    assert entry.verdict.reason == "processes died while looking at it"
+
+
+def test_options_that_are_none_are_told(farm: Farm) -> None:
+    with pytest.raises(ValueError, match="options: got an unexpected keyword argument 'sise'"):
+        steps.curation_of(farm, {"sise": "128x80"})
+    with pytest.raises(ValueError, match="--size = 'x' must read WIDTHxHEIGHT"):
+        steps.curation_of(farm, {"size": "x"})
