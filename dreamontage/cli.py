@@ -78,8 +78,9 @@ def validate(
     for name, film in films.items():
         frames = sum(shot.frames(film.fps) for shot in film.shots)
         label = f"{film.title}, {name}" if name else film.title
+        size = f"{film.size}" if film.upscale is None else f"{film.size} upscaled to {film.target}"
         typer.echo(
-            f"{label}: no faults; {film.size.width}x{film.size.height}, shots: {len(film.shots)}, "
+            f"{label}: no faults; {size}, shots: {len(film.shots)}, "
             f"seconds: {float(timeline.seconds_at(frames, film.fps)):.2f}"
         )
 

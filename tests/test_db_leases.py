@@ -16,7 +16,7 @@ import pytest
 from db import ids
 from db.leases import Lease, LostLease, SegmentSlot
 from db.repository import Repository
-from db.states import SegmentState
+from db.states import SegmentState, Stage
 from db.storyboards import NewShot, NewStoryboard
 
 KEY = "a" * 64
@@ -340,3 +340,36 @@ def test_takes_with_shared_keys_never_wait_for_each_other_in_a_ring(
         other.commit()
         planning.result(timeout=30)
     assert repository.segment(large).state is SegmentState.WAITING
+
+
+def test_enlarged_latents_are_named_until_their_segment_is_done(farm: Repository) -> None:
+    farm.set_enlarged(KEY, "enlarged/one")
+    lease = claim(farm)
+    assert farm.segment(KEY).enlarged_address == "enlarged/one"
+    farm.forget_enlarged(KEY, "enlarged/another")
+    assert farm.segment(KEY).enlarged_address == "enlarged/one"
+    farm.forget_enlarged(KEY, "enlarged/one")
+    assert farm.segment(KEY).enlarged_address is None
+    assert farm.segment(KEY).lease_token == lease.token, "whoever holds it goes on"
+    farm.set_enlarged(KEY, "enlarged/two")
+    farm.finish_segment(lease, "latents/one", steps_run=12)
+    farm.set_enlarged(KEY, "enlarged/late")
+    assert farm.segment(KEY).enlarged_address is None
+    farm.forget_latents(KEY, "latents/one")
+    farm.set_enlarged(KEY, "enlarged/again")
+    assert farm.segment(KEY).enlarged_address == "enlarged/again"
+
+
+def test_a_takes_segments_keep_their_stage(farm: Repository) -> None:
+    larger = SegmentSlot(
+        index=1, key="b" * 64, steps=8, start=0, stop=9, tail=0, stage=Stage.UPSCALE
+    )
+    plan(farm, slot(), larger)
+    take_id = "sb-22222222-s0-t0"
+    assert [each.stage for each in farm.take_segments(take_id)] == [Stage.BASE, Stage.UPSCALE]
+    shots = farm.progress("sb-22222222").shots
+    assert shots[0].take is not None
+    assert [(each.stage, each.index) for each in shots[0].take.segments] == [
+        (Stage.BASE, 0),
+        (Stage.UPSCALE, 0),
+    ]

@@ -338,6 +338,16 @@ def test_enlarged_latents_that_are_lost_are_made_again(
     farm.store.delete(lost)
     assert steps.enlarge_take(farm, take_id) == {}
     steps.decode_take(farm, take_id)
+    refined = farm.repository.segment(third.key).latents_address
+    assert refined is not None
+    farm.store.delete(refined)
+    with pytest.raises(steps.LostWork):
+        steps.latents_of(farm, third.key)
+    with pytest.raises(steps.LostWork):
+        steps.render_segment(farm, third)
+    assert "LostWork" in (farm.repository.segment(third.key).error or "")
+    assert render(farm, segments) == [STEPS, 0, 0, 0, 0, SR_STEPS], "as the flow's next run does"
+    assert farm.repository.segment(third.key).latents_address == refined
 
 
 def test_a_loop_is_closed_in_both_stages(farm: Farm, write_board: WriteBoard) -> None:
