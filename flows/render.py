@@ -106,10 +106,10 @@ def assemble(storyboard_id: str) -> None:
 def render_shot(shot_id: str) -> str:
     """Render takes of a shot until the gate is content or asks for a person; its verdict."""
     logger = get_run_logger()
-    with open_farm() as farm:
-        attempt = steps.next_attempt(farm, shot_id)
-        most = steps.takes_allowed(farm, shot_id)
     try:
+        with open_farm() as farm:
+            attempt = steps.next_attempt(farm, shot_id)
+            most = steps.takes_allowed(farm, shot_id)
         while True:
             planned = plan_take(shot_id, attempt)
             encode_prompts(planned[0].take_id)

@@ -15,7 +15,7 @@ import pytest
 from rich.console import Console
 
 from db.progress import StoryboardProgress
-from db.states import StoryboardState
+from db.states import Stage, StoryboardState
 from flows import cli, start, watch
 from flows import farm as farm_module
 from flows.processes import python
@@ -91,7 +91,9 @@ def test_titles_and_errors_are_no_markup(opened, write_board):
 
 def test_segment_errors_are_no_markup():
     segment = SimpleNamespace(state="failed", steps=4, error="a [/] in it", lease_holder=None)
-    shown = watch._segment(SimpleNamespace(segment=segment, index=0, step=1, lease_age=None))
+    progress = {"segment": segment, "index": 0, "step": 1, "lease_age": None}
+    shown = watch._segment(SimpleNamespace(stage=Stage.UPSCALE, **progress))
+    assert "upscale 1 failed 1/4" in plain(shown)
     assert "a [/] in it" in plain(shown)
 
 
