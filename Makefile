@@ -5,7 +5,7 @@ BIN = $(VENV)/bin
 # Threads that spin while they wait make torch several times slower on cores that others use too.
 export OMP_WAIT_POLICY ?= PASSIVE
 EXAMPLES = last-frame style-change scale-change clip-to-clip extension mixed
-.PHONY: install demo test test-all lint bench clean
+.PHONY: install demo test test-all lint bench evaluate clean
 
 install: $(VENV)/.installed
 
@@ -38,6 +38,10 @@ lint: install
 
 bench: install
 	$(BIN)/python -m bench
+
+# Minutes; killed and started again it goes on. More: make evaluate EVALUATE='FOLDER --clips 64 --sr F'
+evaluate: install
+	$(BIN)/dreamontage evaluate $(EVALUATE)
 
 clean:
 	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

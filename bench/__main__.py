@@ -1,4 +1,4 @@
-"""Print the tables: ``python -m bench [memory|speed|states|options|scorer ...]``, or all."""
+"""Print the tables: ``python -m bench [memory|speed|states|options|scorer|gate]``, or all."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ import transformers
 from rich.console import Console
 from rich.table import Table
 
-from bench import memory, models, options, scorer, speed, states
+from bench import gate, memory, models, options, scorer, speed, states
 from bench.clock import DEVICE, machine
 from dreamontage import DreaMontagePipeline
+from dreamontage.scorer import Verdict
 
 WEIGHTS = Path(__file__).parents[1] / "weights" / "nano"
-TABLES = ("memory", "speed", "states", "options", "scorer")
+TABLES = ("memory", "speed", "states", "options", "scorer", "gate")
 
 
 def show_memory(console: Console) -> None:
@@ -142,13 +143,35 @@ def show_scorer(console: Console, clips: int) -> None:
     console.print(shown)
 
 
+def show_gate(console: Console, clips: int) -> None:
+    shown = Table(
+        *("films", "number", "pass", "review", "retake", "held up by"),
+        title="The gate on held-out films, with its default limits",
+    )
+    for rows in (gate.good(clips), gate.faulty(clips)):
+        for row in rows:
+            shown.add_row(
+                row.name,
+                str(row.films),
+                *(f"{row.verdicts[verdict] / max(1, row.films):.1%}" for verdict in Verdict),
+                ", ".join(f"{name} {count}" for name, count in row.reasons.most_common(4)),
+            )
+        shown.add_section()
+    console.print(shown)
+    shown = Table("faults", "clean", "as weak models leave them", title="AUC of motion_jolt")
+    clean, weak = (gate.motion(clips, weak=each) for each in (False, True))
+    for name, area in clean.items():
+        shown.add_row(name, f"{area:.3f}", f"{weak[name]:.3f}")
+    console.print(shown)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("tables", nargs="*", choices=("all", *TABLES), default="all")
     parser.add_argument(
         "--compile", action="store_true", help="torch.compile on a CPU too: takes minutes"
     )
-    parser.add_argument("--clips", type=int, default=480, help="of each set that scorers rate")
+    parser.add_argument("--clips", type=int, default=160, help="of each set that scorers rate")
     asked = parser.parse_args()
     tables = TABLES if "all" in asked.tables else asked.tables
     for each in (diffusers.utils.logging, transformers.utils.logging):
@@ -169,6 +192,8 @@ def main() -> None:
             show_options(console, weights, compile=asked.compile)
     if "scorer" in tables:
         show_scorer(console, asked.clips)
+    if "gate" in tables:
+        show_gate(console, asked.clips)
 
 
 if __name__ == "__main__":

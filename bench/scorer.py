@@ -30,8 +30,8 @@ from dreamontage.scorer.discriminator import LEVELS, CutDiscriminator, load
 from dreamontage.scorer.film import working
 from dreamontage.seeds import derive
 from dreamontage.training import faults
-from dreamontage.training.__main__ import load_photos
 from dreamontage.training.discriminator import HELD_OUT_SURFACE, Labelled, draw
+from dreamontage.training.photos import load_photos
 
 WEIGHTS = Path(__file__).parents[1] / "weights"
 PHOTOS = Path(__file__).parents[1] / "examples" / "assets"

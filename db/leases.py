@@ -161,12 +161,15 @@ class SegmentLeases(Questions):
     def finish_segment(self, lease: Lease, latents_address: str, *, steps_run: int) -> None:
         """Say that the finished latents are in the store; the segment is done for everyone.
 
+        Its checkpoint is of no use any more, and named no more: whoever made it may delete it.
         `steps_run` counts as in `save_checkpoint`. Raises LostLease, also the second time.
         """
         self._write(
             lease,
             state=SegmentState.DONE,
             latents_address=latents_address,
+            checkpoint_address=None,
+            checkpoint_step=0,
             denoise_steps_run=Segment.denoise_steps_run + steps_run,
             **_NO_LEASE,
         )

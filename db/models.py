@@ -109,6 +109,11 @@ class Shot(Base):
     __table_args__ = (
         UniqueConstraint("storyboard_id", "index"),
         CheckConstraint("index >= 0 AND frames >= 1", name="counts"),
+        CheckConstraint(
+            "(draft_asset IS NULL) = (draft_address IS NULL)"
+            " AND (draft_asset IS NULL) = (draft_spec IS NULL)",
+            name="draft_is_whole",
+        ),
     )
 
     id: Mapped[str] = mapped_column(primary_key=True)
@@ -119,6 +124,11 @@ class Shot(Base):
     seed: Mapped[int] = mapped_column(BigInteger)
     state: Mapped[ShotState] = mapped_column(server_default=ShotState.PLANNED)
     error: Mapped[str | None]
+    draft_asset: Mapped[str | None] = mapped_column(ForeignKey("assets.digest"), index=True)
+    """The video that it is drafted from, if it is."""
+    draft_address: Mapped[str | None]
+    """That video's rendition, as the model sees it; made as `draft_spec` says."""
+    draft_spec: Mapped[Json | None]
 
 
 class Asset(Base):

@@ -42,11 +42,21 @@ class NewCondition:
 
 
 @dataclass(frozen=True, kw_only=True)
+class NewDraft:
+    """A video that a shot is drafted from."""
+
+    asset: NewAsset
+    rendition_address: str
+    rendition_spec: Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
 class NewShot:
     name: str | None
     frames: int
     seed: int
     conditions: Sequence[NewCondition] = ()
+    draft: NewDraft | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,8 +78,10 @@ class StoryboardQuestions(Questions):
 
         A storyboard that is there already stays as it is, with all that is below it.
         """
-        conditions = [each for new in boards for shot in new.shots for each in shot.conditions]
-        assets = {each.asset.digest: each.asset for each in conditions}
+        shots = [shot for new in boards for shot in new.shots]
+        used = [each.asset for shot in shots for each in shot.conditions]
+        used += [shot.draft.asset for shot in shots if shot.draft is not None]
+        assets = {asset.digest: asset for asset in used}
         with self._sessions.begin() as session:
             # In one order for everybody: two that share assets must not wait for each other.
             for digest in sorted(assets):
@@ -247,6 +259,9 @@ def _add_storyboard(session: Session, new: NewStoryboard) -> None:
                 name=shot.name,
                 frames=shot.frames,
                 seed=shot.seed,
+                draft_asset=shot.draft and shot.draft.asset.digest,
+                draft_address=shot.draft and shot.draft.rendition_address,
+                draft_spec=shot.draft and dict(shot.draft.rendition_spec),
             )
         )
         for each in shot.conditions:

@@ -10,7 +10,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from db import ids
-from db.models import Embedding, Score, Take, Threshold
+from db.models import Embedding, Score, Take, TakeSegment, Threshold
 from db.questions import Questions
 from db.states import TakeState, Verdict
 
@@ -23,6 +23,10 @@ class ScoreRow:
     value: float
     frame: int | None = None
     detail: str = ""
+
+
+class StaleTake(RuntimeError):  # noqa: N818 - it says what happened
+    """The take is not any more what this was made from: planned anew, or with other frames."""
 
 
 class TakeQuestions(Questions):
@@ -53,11 +57,23 @@ class TakeQuestions(Questions):
                 session.scalars(select(Take).where(Take.shot_id == shot_id).order_by(Take.attempt))
             )
 
-    def finish_take(self, take_id: str, mezzanine_address: str) -> Take:
-        """Say that its frames are in the store."""
-        return self._update(
-            Take, take_id, state=TakeState.RENDERED, mezzanine_address=mezzanine_address
-        )
+    def finish_take(self, take_id: str, mezzanine_address: str, *, made_of: Sequence[str]) -> Take:
+        """Say that its frames, made of the segments with these keys, are in the store.
+
+        Raises `StaleTake` if the take is planned otherwise by now: a straggler that decoded the
+        plan before must not put its frames in the place of the new plan's.
+        """
+        with self._sessions.begin() as session:
+            take = _locked(session, take_id)
+            keys = session.scalars(
+                select(TakeSegment.key)
+                .where(TakeSegment.take_id == take_id)
+                .order_by(TakeSegment.index)
+            ).all()
+            if list(keys) != list(made_of):
+                raise StaleTake(f"take {take_id} is made of other segments by now: decode it again")
+            take.state, take.mezzanine_address = TakeState.RENDERED, mezzanine_address
+        return take
 
     def forget_mezzanine(self, take_id: str, address: str) -> None:
         """Say that the frames at `address` are lost: the take is to be decoded and judged anew.
@@ -67,9 +83,28 @@ class TakeQuestions(Questions):
         with self._sessions.begin() as session:
             reopen_take(session, take_id, Take.mezzanine_address == address)
 
-    def add_scores(self, take_id: str, scores: Sequence[ScoreRow]) -> None:
-        """Store what was measured of a take, in place of what was measured before."""
+    def scores(self, take_id: str) -> list[Score]:
+        return self._all(select(Score).where(Score.take_id == take_id).order_by(Score.index))
+
+    def judge_take(
+        self,
+        take_id: str,
+        verdict: Verdict,
+        reasons: Sequence[str],
+        scores: Sequence[ScoreRow],
+        *,
+        of: str,
+    ) -> Take:
+        """Store the gate's answer and what was measured, in place of what was said before.
+
+        `of` is where the frames are that it looked at. Raises `StaleTake` if the take has others
+        by now, or none.
+        """
         with self._sessions.begin() as session:
+            take = _locked(session, take_id)
+            if take.mezzanine_address != of:
+                raise StaleTake(f"take {take_id} has not the frames that were judged: judge again")
+            take.verdict, take.reasons = verdict, list(reasons)
             session.execute(delete(Score).where(Score.take_id == take_id))
             session.add_all(
                 Score(
@@ -82,22 +117,6 @@ class TakeQuestions(Questions):
                 )
                 for index, score in enumerate(scores)
             )
-
-    def scores(self, take_id: str) -> list[Score]:
-        return self._all(select(Score).where(Score.take_id == take_id).order_by(Score.index))
-
-    def set_verdict(self, take_id: str, verdict: Verdict, reasons: Sequence[str]) -> Take:
-        """Store the gate's answer. Raises ValueError if the take is not rendered yet."""
-        with self._sessions.begin() as session:
-            take = session.scalar(
-                update(Take)
-                .where(Take.id == take_id, Take.state == TakeState.RENDERED)
-                .values(verdict=verdict, reasons=list(reasons))
-                .returning(Take)
-            )
-        if take is None:
-            state = self.take(take_id).state
-            raise ValueError(f"take {take_id} is {state}: only a rendered one can be judged")
         return take
 
     def embedding(self, key: str) -> str | None:
@@ -157,6 +176,14 @@ class TakeQuestions(Questions):
 
     def thresholds(self) -> list[Threshold]:
         return self._all(select(Threshold).order_by(Threshold.name))
+
+
+def _locked(session: Session, take_id: str) -> Take:
+    """The take, nobody else's to change until the transaction ends. Raises LookupError."""
+    take = session.get(Take, take_id, with_for_update=True)
+    if take is None:
+        raise LookupError(f"no take {take_id}")
+    return take
 
 
 def reopen_take(session: Session, take_id: str, *only_if: ColumnElement[bool]) -> None:

@@ -6,9 +6,9 @@ from fractions import Fraction
 from pathlib import Path
 
 from dreamontage import reading, storyboard
-from dreamontage.faults import Fault, StoryboardError, show
+from dreamontage.faults import Fault, StoryboardError, show, show_seconds
 from dreamontage.media.probe import MediaInfo, MediaKind, probe
-from dreamontage.storyboard import Storyboard
+from dreamontage.storyboard import Shot, Storyboard
 
 ClipSeconds = dict[tuple[int, int], Fraction]
 # By path, relative to the storyboard's file: the file's facts, or what is wrong with it.
@@ -60,6 +60,11 @@ def inspect(
         return found
 
     for at, shot in enumerate(board.shots):
+        if shot.animatic is not None:
+            field = f"shots[{at}].draft"
+            found = info(shot.animatic, MediaKind.VIDEO, field)
+            if found is not None and found.duration is not None:
+                faults += _too_short(shot, board.fps, found.duration, field)
         for index, keyframe in enumerate(shot.keyframes):
             info(keyframe.image, MediaKind.IMAGE, f"shots[{at}].keyframes[{index}].image")
         for index, clip in enumerate(shot.clips):
@@ -67,3 +72,13 @@ def inspect(
             if found is not None and found.duration is not None:
                 seconds[at, index] = found.duration
     return seconds, faults + storyboard.check_clips(board, seconds)
+
+
+def _too_short(shot: Shot, fps: Fraction, seconds: Fraction, field: str) -> list[Fault]:
+    """A draft that ends before its shot does, by more than rounding can explain."""
+    length = shot.frames(fps) / fps
+    slack = Fraction(5, 2) / fps if shot.loop else 1 / fps
+    if seconds >= length - slack:
+        return []
+    rule = f"= {show(shot.animatic)} lasts {show_seconds(seconds)}, and the shot "
+    return [Fault(field=field, message=f"{rule}{show_seconds(length)}")]

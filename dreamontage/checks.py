@@ -9,15 +9,18 @@ from pathlib import Path
 from dreamontage import timeline
 from dreamontage.faults import Fault, show, show_seconds
 from dreamontage.fields import MAX_SHOT_SECONDS, Frames
-from dreamontage.placement import Placed, clashes
+from dreamontage.placement import Placed, clashes, in_the_way, refusal
 from dreamontage.schema import Readable
 
 
-def shot_frames(duration: Fraction | Frames, fps: Fraction) -> int:
-    """A shot's length in frames; a duration in seconds goes to the nearest."""
+def shot_frames(duration: Fraction | Frames, fps: Fraction, *, loop: bool) -> int:
+    """A shot's length in frames; a duration in seconds goes to the nearest that the shot can have.
+
+    A loop that is given in frames must have a multiple of four: `_Shot` says so.
+    """
     if isinstance(duration, Frames):
         return duration.frames
-    return timeline.frame_at(duration, fps)
+    return timeline.loop_frames(duration * fps) if loop else timeline.frame_at(duration, fps)
 
 
 def shot_end(duration: Fraction | Frames, fps: Fraction) -> Fraction:
@@ -32,12 +35,12 @@ def shot_name(name: str | None, index: int) -> str:
 
 
 def condition_frame(
-    at: Fraction | None, frame: int | None, duration: Fraction | Frames, fps: Fraction
+    at: Fraction | None, frame: int | None, frames: int, fps: Fraction
 ) -> int | None:
     """The frame at a condition's time, the last one for the shot's end; None without either."""
     if frame is not None or at is None:
         return frame
-    return min(timeline.frame_at(at, fps), shot_frames(duration, fps) - 1)
+    return min(timeline.frame_at(at, fps), frames - 1)
 
 
 def check(
@@ -83,15 +86,17 @@ class _Shot:
         self.fps = fps
         self.clip_seconds = clip_seconds
         self.duration: Fraction | Frames | None = shot.get("duration")
+        self.loop: bool = shot.get("loop") or False
         self.frames: int | None = None
         self.end = self.duration if isinstance(self.duration, Fraction) else None
         if fps is not None and self.duration is not None:
-            self.frames = shot_frames(self.duration, fps)
+            self.frames = shot_frames(self.duration, fps, loop=self.loop)
             self.end = shot_end(self.duration, fps)
 
     def faults(self, base: Path | None) -> Iterator[Fault]:
         if self.frames == 0:
-            rule = f"= {show_seconds(self.end or Fraction(0))} is shorter than half a frame"
+            least = "what a loop can have" if self.loop else "half a frame"
+            rule = f"= {show_seconds(self.end or Fraction(0))} is shorter than {least}"
             yield Fault(field=f"{self.path}.duration", message=rule)
             self.frames = self.end = None
         elif isinstance(self.duration, Frames) and self.end and self.end > MAX_SHOT_SECONDS:
@@ -100,6 +105,15 @@ class _Shot:
                 f"is longer than a shot may be, {MAX_SHOT_SECONDS} s"
             )
             yield Fault(field=f"{self.path}.duration", message=rule)
+        elif isinstance(self.duration, Frames) and self.loop:
+            frames, stride = self.duration.frames, timeline.TEMPORAL_STRIDE
+            if frames % stride:
+                below = frames // stride * stride
+                near = " or ".join(str(each) for each in (below, below + stride) if each)
+                rule = f"= {frames} frames: a loop has a multiple of {stride}, such as {near}"
+                yield Fault(field=f"{self.path}.duration", message=rule)
+                self.frames = self.end = None
+        yield from self._draft(base)
         yield from self._prompts()
         names: list[str] = []
         placed: list[Placed] = []
@@ -121,6 +135,21 @@ class _Shot:
             other = names[clash.other.index].rpartition(".")[0]
             field = names[clash.condition.index]
             yield Fault(field=field, message=f"{clash.reason} {other}")
+        if self.loop and self.frames:
+            for each in in_the_way(placed, self.frames):
+                yield Fault(field=names[each.index], message=refusal(each, self.frames))
+
+    def _draft(self, base: Path | None) -> Iterator[Fault]:
+        draft, strength = self.shot.get("draft"), self.shot.get("strength")
+        if strength is not None and "draft" not in self.shot.given:
+            rule = f"= {show(strength)} is for a draft; give one, as in `draft: auto`"
+            yield Fault(field=f"{self.path}.strength", message=rule)
+        if draft == "auto":
+            if not (self.shot.get("keyframes") or self.shot.get("clips")):
+                rule = "= 'auto' needs a keyframe or a clip to make a draft of"
+                yield Fault(field=f"{self.path}.draft", message=rule)
+        elif draft is not None:
+            yield from (fault.under(self.path) for fault in _missing(self.shot, "draft", base))
 
     def _prompts(self) -> Iterator[Fault]:
         before, named = Fraction(0), ""
@@ -163,6 +192,9 @@ class _Shot:
         if at is not None and self.end is not None:
             rule = f"= {show_seconds(at)} lies past the shot's end, {show_seconds(self.end)}"
             if at > self.end:
+                yield Fault(field=".at", message=rule)
+            elif at == self.end and self.loop:
+                rule = f"= {show_seconds(at)} is the loop's end, which is its first frame: give 0"
                 yield Fault(field=".at", message=rule)
             elif at == self.end and kind == "clip":
                 rule = f"= {show_seconds(at)} is the shot's end: nothing of the clip would be seen"
@@ -210,7 +242,7 @@ class _Shot:
         if self.fps is None or self.duration is None or self.frames is None:
             return None
         at, frame = condition.get("at"), condition.get("frame")
-        first = condition_frame(at, frame, self.duration, self.fps)
+        first = condition_frame(at, frame, self.frames, self.fps)
         if first is None or first >= self.frames:
             return None
         if kind == "keyframe":

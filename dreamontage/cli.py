@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from dreamontage import assets, report, storyboard, timeline, variants
+from dreamontage import assets, report, shipped, speed, storyboard, timeline, variants
 from dreamontage.faults import Fault, StoryboardError
 from dreamontage.storyboard import Storyboard
 
@@ -35,9 +35,9 @@ def fail(error: StoryboardError) -> typer.Exit:
 
 
 def nano_folder() -> Path:
-    """The shipped model's folder: of the working directory, else of the source tree."""
+    """The shipped model's folder: of the working directory, else the one we came with."""
     here = Path("weights/nano")
-    return here if here.is_dir() else Path(__file__).parents[1] / here
+    return here if here.is_dir() else shipped.weights("nano")
 
 
 @app.command()
@@ -120,8 +120,26 @@ def render(
     out: Annotated[Path, typer.Option("-o", "--out", help="Where the film goes.")] = Path("out"),
     weights: Weights = None,
     device: Annotated[str, typer.Option(help="Where the model runs: cpu, cuda, cuda:1.")] = "cpu",
+    faster: Annotated[
+        str,
+        typer.Option(
+            "--speed",
+            help="What makes the model faster or smaller, such as "
+            "'{attention: flash, step_cache: first_block}'.",
+            show_default=False,
+        ),
+    ] = "",
 ) -> None:
     """Render a storyboard in this process, without a server."""
+    try:
+        options = speed.parse(faster)
+    except ValueError as error:
+        raise fail(StoryboardError([Fault(field="--speed", message=str(error))])) from None
+    for effect in speed.describe(options):
+        # What it does to the film is said where it is asked for.
+        typer.echo(
+            f"{effect.option} = {effect.setting}: {effect.exactness}; {effect.note}", err=True
+        )
     try:
         board, _ = assets.examine(file)
         with _bar() as bar:
@@ -133,7 +151,8 @@ def render(
             # Seconds to import, and only this command needs it.
             from dreamontage import DreaMontagePipeline, local
 
-            pipe = DreaMontagePipeline.from_pretrained(weights or nano_folder()).to(device)
+            pipe = DreaMontagePipeline.from_pretrained(weights or nano_folder())
+            speed.fit(pipe, options, device)
             made, judgements = local.render(
                 board,
                 file.parent,
@@ -153,6 +172,77 @@ def render(
         typer.echo(f"{board.shot_name(index)}, gate: {judgement.verdict}{reasons}")
     for path in (made.film, made.sheet, made.record):
         typer.echo(path)
+
+
+@app.command()
+def evaluate(
+    folder: Annotated[
+        Path | None,
+        typer.Argument(help="The model's folder; weights/nano if left out.", show_default=False),
+    ] = None,
+    untuned: Annotated[
+        Path | None,
+        typer.Option(help="The model before adaptive tuning, if kept.", show_default=False),
+    ] = None,
+    adaptive: Annotated[
+        Path | None,
+        typer.Option(help="The model after adaptive tuning, if kept.", show_default=False),
+    ] = None,
+    expression: Annotated[
+        Path | None,
+        typer.Option(help="The model after SFT, before DPO, if kept.", show_default=False),
+    ] = None,
+    sr: Annotated[
+        Path | None,
+        typer.Option(help="A super-resolution model, if there is one.", show_default=False),
+    ] = None,
+    clips: Annotated[int, typer.Option(min=2, help="Films of the main tasks.")] = 16,
+    out: Annotated[
+        Path, typer.Option("-o", "--out", help="Where films, sheets and evaluation.json go.")
+    ] = Path("out/evaluation"),
+    photos: Annotated[
+        Path | None,
+        typer.Option(
+            help="Pictures to move over; those of a clone's examples if left out.",
+            show_default=False,
+        ),
+    ] = None,
+    device: Annotated[str, typer.Option(help="Where the model runs: cpu, cuda, cuda:1.")] = "cpu",
+) -> None:
+    """Score a model on films it has not seen, beside controls; say whether it may be shipped."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    from dreamontage.evaluation import show
+    from dreamontage.evaluation.evaluate import evaluate as run
+    from dreamontage.evaluation.evaluate import plan_for
+    from dreamontage.evaluation.suite import Folders
+
+    pictures = Path(__file__).parents[1] / "examples" / "assets"
+    if photos is None and pictures.is_dir():  # a wheel brings none
+        photos = pictures
+    folders = Folders(
+        ours=folder or nano_folder(),
+        untuned=untuned,
+        adaptive=adaptive,
+        expression=expression,
+        sr=sr,
+    )
+    try:
+        with _bar() as bar:
+            task = bar.add_task("loading", total=None)
+            found = run(
+                folders,
+                out,
+                plan=plan_for(folders.ours, clips=clips, photos=photos),
+                device=device,
+                tell=lambda done, total, what: bar.update(
+                    task, description=what, completed=done, total=total
+                ),
+            )
+    except ValueError as error:
+        raise fail(StoryboardError([Fault(field="", message=str(error))])) from None
+    show.show(found, Console(width=max(Console().width, show.WIDTH)))
+    typer.echo(out / "evaluation.json")
 
 
 @app.command()

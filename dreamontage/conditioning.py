@@ -98,6 +98,16 @@ class Clip:
         return Placement(start=latent_of(first), latents_BCLHW=latents_BCLHW, mask_ML=mask_ML)
 
 
+def head_again(start: int, head_BCLHW: Tensor) -> Placement:
+    """A film's first latents as a loop meets them again: a clip whose first frame ends slot
+    ``start``, though none that was encoded for it.
+    """
+    mask_ML = torch.ones(MASK_CHANNELS, head_BCLHW.shape[2])
+    mask_ML[:, 0] = 0
+    mark(mask_ML, 0, TEMPORAL_STRIDE * start)
+    return Placement(start=start, latents_BCLHW=head_BCLHW, mask_ML=mask_ML)
+
+
 def pictures_of(conditions: Iterable[Keyframe | Clip]) -> dict[int, Picture]:
     """Every frame that is given, with its picture."""
     return {
@@ -107,6 +117,13 @@ def pictures_of(conditions: Iterable[Keyframe | Clip]) -> dict[int, Picture]:
             condition.frames if isinstance(condition, Clip) else [condition.image]
         )
     }
+
+
+def with_pictures(condition: Keyframe | Clip, fit: Callable[[Picture], Picture]) -> Keyframe | Clip:
+    """The condition with each of its pictures as ``fit`` makes it."""
+    if isinstance(condition, Keyframe):
+        return Keyframe(image=fit(condition.image), frame=condition.frame)
+    return Clip(frames=[fit(picture) for picture in condition.frames], frame=condition.frame)
 
 
 def mark(mask_ML: Tensor, slot: int, frame: int) -> None:
@@ -134,6 +151,15 @@ class Track(Protocol):
             tail_BCLHW: the latents handed over by the segment before, given whole at the window's
                 head.
             like_BCLHW: a tensor of the window's latent shape, dtype and device.
+        """
+        ...
+
+    def closed(self, head: Placement, picture: Picture) -> Track:
+        """The same conditions and, where a loop ends, its head once more.
+
+        Args:
+            head: from :func:`head_again`.
+            picture: its first frame.
         """
         ...
 
@@ -169,6 +195,10 @@ class IntermTrack:
                 like_BCLHW
             )
         return with_tail(window_BCLHW, tail_BCLHW)
+
+    def closed(self, head: Placement, picture: Picture) -> IntermTrack:
+        """As :meth:`Track.closed`."""
+        return IntermTrack([*self.placements, head])
 
 
 def with_tail(window_BCLHW: Tensor, tail_BCLHW: Tensor | None) -> Tensor:

@@ -6,7 +6,7 @@ Shape legend: B batch, C channels, M = 4 mask channels, L latent frames, H W hei
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, Literal
 
@@ -19,11 +19,14 @@ from dreamontage.conditioning import (
     IntermTrack,
     Keyframe,
     Track,
+    head_again,
+    with_pictures,
 )
 from dreamontage.native import NativeTrack, Sight
 from dreamontage.pictures import Picture, as_image
 from dreamontage.plan import Segment
 from dreamontage.sampling import Given
+from dreamontage.timeline import TEMPORAL_STRIDE
 
 Conditioning = Literal["native", "interm"]
 
@@ -60,6 +63,20 @@ class ShotConditions:
                 "window; use image-to-video weights, or tune these, grown by grow_input()"
             )
 
+    def closed(self, segment: Segment, head_BCLHW: Tensor, picture: Picture) -> ShotConditions:
+        """What a loop's closing segment is told: the conditions, and the film's head once more.
+
+        Args:
+            head_BCLHW: the film's first ``segment.head`` latents.
+            picture: its first frame.
+        """
+        head = head_again(segment.stop - segment.head, head_BCLHW)
+        return replace(
+            self,
+            track=self.track.closed(head, picture),
+            sight=self.sight and self.sight.closed(head.start * TEMPORAL_STRIDE, picture),
+        )
+
     def inputs(
         self, segment: Segment, tail_BCLHW: Tensor | None, like_BCLHW: Tensor
     ) -> tuple[Tensor | None, Given | None]:
@@ -93,29 +110,25 @@ def shot_conditions(
         sighted: whether the model sees them by CLIP, too; that in their original sizes.
         processor: diffusers' video processor, which resizes pictures of other sizes.
     """
-    fitted = [_fitted(condition, processor, height, width) for condition in conditions]
+
+    def fit(picture: Picture) -> Tensor:
+        return fitted_picture(picture, processor, height, width)
+
+    sized = [with_pictures(condition, fit) for condition in conditions]
     track: Track
     if feed is Feed.CLEAN:
         # "native" and "interm" are one here: stock TI2V weights know a still encoded alone, too.
-        track = IntermTrack(each.place(encode, height, width).whole() for each in fitted)
+        track = IntermTrack(each.place(encode, height, width).whole() for each in sized)
     elif conditioning == "native":
-        track = NativeTrack(fitted, encode, height, width)
+        track = NativeTrack(sized, encode, height, width)
     else:
-        track = IntermTrack(each.place(encode, height, width) for each in fitted)
+        track = IntermTrack(each.place(encode, height, width) for each in sized)
     return ShotConditions(feed=feed, track=track, sight=Sight(conditions) if sighted else None)
 
 
-def _fitted(condition: Keyframe | Clip, processor: Any, height: int, width: int) -> Keyframe | Clip:
-    """The condition with its pictures as (3, H, W) tensors; those that are tensors stay as they
-    are.
-    """
-
-    def tensor(picture: Picture) -> Tensor:
-        if isinstance(picture, Tensor):
-            return picture
-        pixels_BCHW: Tensor = processor.preprocess(as_image(picture), height=height, width=width)
-        return pixels_BCHW[0]
-
-    if isinstance(condition, Keyframe):
-        return Keyframe(image=tensor(condition.image), frame=condition.frame)
-    return Clip(frames=[tensor(picture) for picture in condition.frames], frame=condition.frame)
+def fitted_picture(picture: Picture, processor: Any, height: int, width: int) -> Tensor:
+    """The picture as (3, H, W), resized as diffusers does it; a tensor stays as it is."""
+    if isinstance(picture, Tensor):
+        return picture
+    pixels_BCHW: Tensor = processor.preprocess(as_image(picture), height=height, width=width)
+    return pixels_BCHW[0]

@@ -16,18 +16,19 @@ from typing import Any, Protocol
 from dreamontage import media
 from dreamontage.intake import condition_label
 from dreamontage.plan import Placed
-from dreamontage.storyboard import Storyboard
+from dreamontage.storyboard import Shot, Storyboard
 
 _SMOKE = "SMOKE: made with weights too little trained to show"
 
 
 @dataclass(frozen=True, kw_only=True)
 class ShotFilm:
-    """A finished shot: its mezzanine and the conditions on its frames."""
+    """A finished shot: its mezzanine, the conditions on its frames, and notes for its sheet."""
 
     mezzanine: Path
     frames: int
     conditions: Sequence[Placed]
+    notes: Sequence[str] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +61,7 @@ def deliver(
         folder / f"{stem}.png",
         marks=list(_marks(shots, board.fps)),
         title=board.title,
+        notes=list(_notes(board, shots)),
         banner=_SMOKE if smoke else None,
     )
     path = folder / f"{stem}.json"
@@ -113,10 +115,28 @@ class ToldCondition:
     spec: Mapping[str, Any]
 
 
+def told_draft(
+    shot: Shot,
+    *,
+    asset: str | None = None,
+    rendition: str | None = None,
+    spec: Mapping[str, Any] | None = None,
+) -> dict[str, Any] | None:
+    """A shot's draft as the film's record has it; a video by its bytes, as a condition."""
+    if shot.draft is None:
+        return None
+    told: dict[str, Any] = {"kind": "auto", "strength": shot.draft_strength}
+    if shot.animatic is not None:
+        told |= {"kind": "video", "asset": asset, "rendition": rendition, "made_by": spec}
+    return told
+
+
 def told_shot(
     *,
     name: str | None,
     frames: int,
+    loop: bool,
+    draft: Mapping[str, Any] | None,
     attempt: int,
     seed: int,
     segments: Sequence[tuple[str, Window]],
@@ -132,6 +152,8 @@ def told_shot(
     return {
         "name": name,
         "frames": frames,
+        "loop": loop,
+        "draft": draft,
         "take": attempt,
         "seed": seed,
         "verdict": verdict,
@@ -171,6 +193,22 @@ def _marks(shots: Sequence[ShotFilm], fps: Fraction) -> Iterator[media.Mark]:
             label = condition_label(each, fps)
             yield media.Mark(frame=first + each.frame, frames=each.frames, label=label)
         first += shot.frames
+
+
+def shot_notes(shot: Shot) -> tuple[str, ...]:
+    """What a viewer of the sheet should know of a shot that its pictures do not show."""
+    notes = ["loops"] if shot.loop else []
+    if shot.draft is not None:
+        name = shot.draft if shot.animatic is None else Path(shot.draft).name
+        notes.append(f"drafted: {name}, strength {shot.draft_strength:g}")
+    return tuple(notes)
+
+
+def _notes(board: Storyboard, shots: Sequence[ShotFilm]) -> Iterator[str]:
+    """The shots' notes; in a film of several, under their names."""
+    for index, shot in enumerate(shots):
+        for note in shot.notes:
+            yield note if len(shots) == 1 else f"{board.shot_name(index)}: {note}"
 
 
 def versions() -> dict[str, str]:

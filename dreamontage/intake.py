@@ -20,11 +20,9 @@ from dreamontage.storyboard import Shot, Storyboard
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rendition:
-    """A condition as the model sees it. ``spec`` says how it was made from ``asset``."""
+class Ingested:
+    """A picture or a video as the model sees it. ``spec`` says how it was made from ``asset``."""
 
-    shot: int
-    placed: Placed
     asset: Path
     path: Path
     spec: Mapping[str, str | int | float]
@@ -33,6 +31,14 @@ class Rendition:
     def digest(self) -> str:
         """sha256 of the rendition: what enters a segment's key."""
         return file_digest(self.path)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rendition(Ingested):
+    """A condition's."""
+
+    shot: int
+    placed: Placed
 
 
 def condition_label(placed: Placed, fps: Fraction) -> str:
@@ -79,6 +85,64 @@ def take_in(
     return renditions
 
 
+def take_in_drafts(
+    board: Storyboard,
+    base: Path,
+    folder: Path,
+    *,
+    progress: Callable[[str], None] = lambda asset: None,
+) -> dict[int, Ingested]:
+    """Write the renditions of the videos that shots are drafted from, by shot.
+
+    After `take_in`, which has told what is wrong with the files at first sight.
+
+    Raises:
+        StoryboardError: with every video that cannot be used after all.
+    """
+    faults: list[Fault] = []
+    made: dict[int, Ingested] = {}
+    for index, shot in enumerate(board.shots):
+        if shot.animatic is None:
+            continue
+        asset, out = base / shot.animatic, folder / f"shot{index}-draft.mkv"
+        seconds = media.probe(asset).duration
+        assert seconds is not None
+        progress(shot.animatic)
+        try:
+            made[index] = _render_clip(
+                board, asset, out, fit="crop", end=min(seconds, shot.frames(board.fps) / board.fps)
+            )
+        except ValueError as error:
+            faults.append(_fault(f"shots[{index}].draft", shot.animatic, asset, error))
+    if faults:
+        raise StoryboardError(faults)
+    return made
+
+
+def _render_clip(
+    board: Storyboard,
+    asset: Path,
+    out: Path,
+    *,
+    fit: media.Fit,
+    start: Fraction = Fraction(0),
+    end: Fraction,
+) -> Ingested:
+    width, height, fps = board.size.width, board.size.height, board.fps
+    media.ingest_clip(
+        asset, width=width, height=height, fps=fps, fit=fit, start=start, end=end, out=out
+    )
+    spec: dict[str, str | int | float] = {
+        "fit": fit,
+        "width": width,
+        "height": height,
+        "fps": str(fps),
+        "in": float(start),
+        "out": float(end),
+    }
+    return Ingested(asset=asset, path=out, spec=spec)
+
+
 def _render_shot(
     board: Storyboard,
     shot_index: int,
@@ -109,31 +173,14 @@ def _render_shot(
         # What lies past the shot's end is never seen: an hour's recording is not taken in whole.
         room = (shot.frames(fps) - shot.frame_of(clip, fps)) / fps
         end = min(seconds[shot_index, index] if clip.out is None else clip.out, clip.in_ + room)
-        cut: dict[str, str | int | float] = {
-            "fit": clip.fit,
-            "width": width,
-            "height": height,
-            "fps": str(fps),
-            "in": float(clip.in_),
-            "out": float(end),
-        }
         progress(clip.video)
         try:
-            media.ingest_clip(
-                asset,
-                width=width,
-                height=height,
-                fps=fps,
-                fit=clip.fit,
-                start=clip.in_,
-                end=end,
-                out=out,
-            )
+            cut = _render_clip(board, asset, out, fit=clip.fit, start=clip.in_, end=end)
         except ValueError as error:
             faults.append(_fault(field, clip.video, asset, error))
             continue
         clip_frames[index] = media.frame_count(out)
-        made.append((asset, out, cut))
+        made.append((asset, out, cut.spec))
     if faults:
         raise StoryboardError(faults)
     return [

@@ -102,14 +102,25 @@ def segment_key(
     negative_prompt: str,
     sampler: Mapping[str, object],
     previous: str | None,
+    head: str | None = None,
+    draft: Mapping[str, object] | None = None,
 ) -> str:
     """The digest of everything that determines a segment's latents.
 
     `machine` is the kind of device and its precision: another rounds differently.
     `conditions` are those of `window_conditions`, in any order; `sampler` holds what is really
-    used, defaults filled in; `previous` is the key of the segment whose latents are the tail.
+    used, defaults filled in; `previous` is the key of the segment whose latents are the tail,
+    `head` of the one whose first latents a loop's closing segment is given; `draft` is what
+    `draft.key_of` tells of a draft start.
     """
     assert (previous is None) == (segment.tail == 0)
+    assert (head is None) == (segment.head == 0)
+    # Only segments that have them tell of them, so that all other keys stay what they were.
+    special: dict[str, object] = {}
+    if head is not None:
+        special["head"] = {"key": head, "latents": segment.head}
+    if draft is not None:
+        special["draft"] = draft
     return digest(
         {
             "format": FORMAT,
@@ -125,5 +136,6 @@ def segment_key(
             "height": height,
             "conditions": sorted(conditions, key=digest),
             "previous": previous,
+            **special,
         }
     )

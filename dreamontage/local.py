@@ -11,18 +11,41 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from dreamontage import keys, scorer
-from dreamontage.film import Deliverables, ShotFilm, ToldCondition, deliver, told_shot
-from dreamontage.intake import Rendition, condition_label, file_digest, of_shot, take_in
+from dreamontage import keys, scorer, speed
+from dreamontage.conditioning import Clip, Keyframe
+from dreamontage.draft import key_of
+from dreamontage.faults import StoryboardError
+from dreamontage.film import (
+    Deliverables,
+    ShotFilm,
+    ToldCondition,
+    deliver,
+    shot_notes,
+    told_draft,
+    told_shot,
+)
+from dreamontage.intake import (
+    Ingested,
+    Rendition,
+    condition_label,
+    file_digest,
+    of_shot,
+    take_in,
+    take_in_drafts,
+)
+from dreamontage.pictures import Picture
 from dreamontage.pipeline import DreaMontagePipeline
-from dreamontage.plan import Segment, ShotPlan, plan_shot
+from dreamontage.plan import Segment, ShotPlan, model_faults, plan_shot
+from dreamontage.sampling import entry
 from dreamontage.seeds import take_seed
+from dreamontage.speed import SpeedOptions
 from dreamontage.storyboard import Storyboard
-from dreamontage.take import load_condition, write_take
+from dreamontage.take import load_condition, load_draft, write_take
 
 Progress = Callable[[str, int, int], None]
 """Told what is being done, how far it is, and of how much."""
@@ -42,8 +65,16 @@ def render(
     """Render a film into ``folder``: one take a shot, judged but not retaken.
 
     Raises:
-        StoryboardError: with every asset that cannot be used, before anything is rendered.
+        StoryboardError: with every asset that cannot be used, and what this model cannot render,
+            before anything is rendered.
+        ValueError: for a draft's strength that so few steps have no noise level for.
     """
+    sampler = pipe.sampler(board.sampler.steps, board.sampler.guidance)
+    for shot in board.shots:
+        if shot.draft is not None:
+            entry(pipe.scheduler, sampler.steps, shot.draft_strength)
+    if faults := model_faults(board, pipe.geometry):
+        raise StoryboardError(faults)
     kept = folder / "segments"
     kept.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix="dreamontage-") as scratch:
@@ -51,9 +82,12 @@ def render(
         renditions = take_in(
             board, base, work, progress=lambda asset: progress(f"taking in {asset}", 0, 1)
         )
+        drafts = take_in_drafts(
+            board, base, work, progress=lambda asset: progress(f"taking in {asset}", 0, 1)
+        )
         shots, judgements, told = [], [], []
         for index in range(len(board.shots)):
-            one = _Shot(board, index, of_shot(renditions, index), pipe, kept)
+            one = _Shot(board, index, of_shot(renditions, index), drafts.get(index), pipe, kept)
             film = one.render(work / f"shot{index}.mkv", progress)
             shots.append(film)
             scores = scorer.measure(one.film(film.mezzanine))
@@ -63,6 +97,8 @@ def render(
                 told_shot(
                     name=board.shot_name(index),
                     frames=one.frames,
+                    loop=one.plan.loop,
+                    draft=one.told_draft(),
                     attempt=_ATTEMPT,
                     seed=one.seed,
                     segments=list(zip(one.keys, one.plan.segments, strict=True)),
@@ -88,7 +124,11 @@ def render(
             name=name,
             smoke=pipe.config.maturity == "smoke",
             record={
-                "model": {"revision": pipe.revision, "machine": _machine_of(pipe)},
+                "model": {
+                    "revision": pipe.revision,
+                    "machine": _machine_of(pipe),
+                    "speed": speed.told(getattr(pipe, "speed", SpeedOptions())),
+                },
                 "sampler": _sampler_of(pipe, board),
                 "shots": told,
             },
@@ -113,21 +153,24 @@ class _Shot:
         board: Storyboard,
         index: int,
         renditions: Sequence[Rendition],
+        animatic: Ingested | None,
         pipe: DreaMontagePipeline,
         kept: Path,
     ) -> None:
         self.board, self.index, self.pipe, self.kept = board, index, pipe, kept
-        self.renditions = renditions
+        self.wanted = board.shots[index]
+        self.renditions, self.animatic = renditions, animatic
         self.placed = [rendition.placed for rendition in renditions]
         self.seed = take_seed(board.shot_seed(index), _ATTEMPT)
-        self.frames = board.shots[index].frames(board.fps)
+        self.frames = self.wanted.frames(board.fps)
         self.plan: ShotPlan = plan_shot(
             frames=self.frames,
             fps=board.fps,
-            prompts=board.shots[index].prompts,
+            prompts=self.wanted.prompts,
             conditions=self.placed,
             seed=self.seed,
             geometry=pipe.geometry,
+            loop=self.wanted.loop,
         )
         self.keys: list[str] = []
 
@@ -142,7 +185,23 @@ class _Shot:
             height=size.height,
             fps=self.board.fps,
         )
-        return ShotFilm(mezzanine=mezzanine, frames=self.frames, conditions=self.placed)
+        return ShotFilm(
+            mezzanine=mezzanine,
+            frames=self.frames,
+            conditions=self.placed,
+            notes=shot_notes(self.wanted),
+        )
+
+    def told_draft(self) -> dict[str, Any] | None:
+        made = self.animatic
+        if made is None:
+            return told_draft(self.wanted)
+        return told_draft(
+            self.wanted,
+            asset=file_digest(made.asset),
+            rendition=made.digest,
+            spec=dict(made.spec),
+        )
 
     def film(self, mezzanine: Path) -> scorer.Film:
         return scorer.Film(
@@ -158,6 +217,7 @@ class _Shot:
                 for each in self.renditions
             ),
             joins=self.plan.joins,
+            loop=self.plan.loop,
         )
 
     def _windows(self, progress: Progress) -> Iterator[tuple[Segment, Tensor]]:
@@ -165,8 +225,10 @@ class _Shot:
         conditions = [load_condition(each.placed, each.path) for each in self.renditions]
         track = pipe.track(conditions, size.height, size.width)
         digests = [each.digest for each in self.renditions]
+        animatic = None if self.animatic is None else self.animatic.digest
         sampler = _sampler_of(pipe, self.board)
         latents_BCLHW: Tensor | None = None
+        first_BCLHW: Tensor | None = None
         for segment in self.plan.segments:
             key = keys.segment_key(
                 model_revision=pipe.revision,
@@ -178,6 +240,15 @@ class _Shot:
                 negative_prompt=self.board.negative_prompt if sampler["guidance"] > 1 else "",
                 sampler=sampler,
                 previous=self.keys[-1] if self.keys else None,
+                head=self.keys[0] if segment.head else None,
+                draft=key_of(
+                    segment,
+                    self.plan,
+                    self.wanted,
+                    placed=self.placed,
+                    digests=digests,
+                    animatic=animatic,
+                ),
             )
             self.keys.append(key)
             file = self.kept / f"{key}.safetensors"
@@ -193,6 +264,9 @@ class _Shot:
                     segment,
                     track=track,
                     previous_BCLHW=latents_BCLHW,
+                    head_BCLHW=first_BCLHW,
+                    draft=self._draft(segment, conditions),
+                    strength=self.wanted.draft_strength,
                     height=size.height,
                     width=size.width,
                     sampler=pipe.sampler(self.board.sampler.steps, self.board.sampler.guidance),
@@ -201,7 +275,22 @@ class _Shot:
                     progress(what, state.step, state.total)
                 latents_BCLHW = state.latents_BCLHW.float().cpu().contiguous()
                 _save(file, latents_BCLHW)
+            if self.plan.loop and first_BCLHW is None:
+                first_BCLHW = latents_BCLHW
             yield segment, latents_BCLHW
+
+    def _draft(
+        self, segment: Segment, conditions: Sequence[Keyframe | Clip]
+    ) -> Sequence[Picture] | None:
+        if self.wanted.draft is None:
+            return None
+        return load_draft(
+            segment,
+            self.plan,
+            self.placed,
+            load=lambda index: conditions[index],
+            animatic=None if self.animatic is None else self.animatic.path,
+        )
 
 
 def _save(file: Path, latents_BCLHW: Tensor) -> None:

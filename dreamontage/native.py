@@ -18,11 +18,12 @@ from dreamontage.conditioning import (
     Clip,
     Encode,
     Keyframe,
+    Placement,
     mark,
     pictures_of,
     with_tail,
 )
-from dreamontage.pictures import as_image, pixels
+from dreamontage.pictures import Picture, as_image, pixels
 from dreamontage.timeline import TEMPORAL_STRIDE, frames_of, latent_of
 
 
@@ -31,7 +32,8 @@ class NativeTrack:
 
     With a first frame, or first and last, this is what diffusers' image-to-video pipeline feeds its
     model, to the bit. A later window is a film of its own that begins with the last frame of its
-    first latent.
+    first latent. Where a loop ends, its first frame stands in the grey film as a picture, and the
+    latents after it are given whole, as those that a segment hands over are **[ours]**.
     """
 
     def __init__(
@@ -39,6 +41,14 @@ class NativeTrack:
     ) -> None:
         self.pictures = pictures_of(conditions)
         self.encode, self.height, self.width = encode, height, width
+        self.head: Placement | None = None
+
+    def closed(self, head: Placement, picture: Picture) -> NativeTrack:
+        """As :meth:`dreamontage.conditioning.Track.closed`."""
+        track = NativeTrack([], self.encode, self.height, self.width)
+        track.pictures = self.pictures | {head.start * TEMPORAL_STRIDE: picture}
+        track.head = head
+        return track
 
     @property
     def empty(self) -> bool:
@@ -65,6 +75,12 @@ class NativeTrack:
         window_BCLHW = torch.cat([mask_BMLHW, latents_BCLHW], dim=1).repeat(
             like_BCLHW.shape[0], 1, 1, 1, 1
         )
+        if self.head is not None:
+            assert self.head.stop == stop, "only the closing window is told of the head"
+            whole_BCLHW = self.head.latents_BCLHW[:, :, 1:]
+            behind = slice(length - whole_BCLHW.shape[2], length)
+            window_BCLHW[:, :MASK_CHANNELS, behind] = 1
+            window_BCLHW[:, MASK_CHANNELS:, behind] = whole_BCLHW.to(like_BCLHW)
         return with_tail(window_BCLHW, tail_BCLHW)
 
 
@@ -74,13 +90,19 @@ class Sight:
     Image-to-video weights know the first frame, first-last-frame weights the first and the last.
     Where a window has none there, the nearest that it has **[ours]**: it opens with its tail's
     first frame, else its earliest given picture, else mid-grey, and ends with its latest given
-    picture, else with what it opens with.
+    picture, else with what it opens with. A loop's closing window ends with the loop's first frame.
     """
 
     def __init__(self, conditions: Iterable[Keyframe | Clip]) -> None:
         self.pictures = {
             frame: as_image(picture) for frame, picture in pictures_of(conditions).items()
         }
+
+    def closed(self, frame: int, picture: Picture) -> Sight:
+        """The same pictures, and a loop's first where it is met again."""
+        sight = Sight([])
+        sight.pictures = self.pictures | {frame: as_image(picture)}
+        return sight
 
     def window(
         self, start: int, stop: int, *, opening: Image.Image | None, both_ends: bool

@@ -13,7 +13,7 @@ import uuid
 from collections import deque
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import torch
 from diffusers import WanImageToVideoPipeline
@@ -22,15 +22,23 @@ from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
 
 from dreamontage.conditioning import Clip, Keyframe
-from dreamontage.feed import Conditioning, Feed, ShotConditions, shot_conditions
+from dreamontage.feed import (
+    Conditioning,
+    Feed,
+    ShotConditions,
+    fitted_picture,
+    shot_conditions,
+)
+from dreamontage.inbetween import drafts_of
 from dreamontage.models import autoencoder
 from dreamontage.models.folder import folder_revision
 from dreamontage.models.loading import bars_only_on_a_terminal, experts_of
-from dreamontage.pictures import as_image
+from dreamontage.pictures import Picture, as_image, pixels
 from dreamontage.plan import Geometry, Segment
 from dreamontage.request import plan_request
-from dreamontage.sampling import Denoiser, DenoiseState, Sampler, denoise
-from dreamontage.sar import fuse, tail_of
+from dreamontage.sampling import Denoiser, DenoiseState, Sampler, denoise, entered, entry
+from dreamontage.sar import fuse, head_of, tail_of
+from dreamontage.storyboard import DEFAULT_STRENGTH
 
 # diffusers' Wan attention tells image tokens from text by counting this many from the end.
 _TEXT_BESIDE_IMAGE = 512
@@ -177,6 +185,9 @@ class DreaMontagePipeline(WanImageToVideoPipeline):  # type: ignore[misc]
         *,
         track: ShotConditions,
         previous_BCLHW: Tensor | None,
+        head_BCLHW: Tensor | None = None,
+        draft: Sequence[Picture] | None = None,
+        strength: float = DEFAULT_STRENGTH,
         height: int,
         width: int,
         sampler: Sampler,
@@ -191,6 +202,10 @@ class DreaMontagePipeline(WanImageToVideoPipeline):  # type: ignore[misc]
 
         Args:
             previous_BCLHW: the latents of the segment before; None for the first.
+            head_BCLHW: the latents of the first segment, for the closing one of a loop.
+            draft: pictures to start from instead of pure noise, of the shot's size, one for each
+                of the frames of ``draft.window(segment)``.
+            strength: the noise level, in (0, 1], to which the draft is noised.
             generator: where the noise comes from; by default the segment's own seed, which is what
                 makes it repeatable.
             state: a stored state of this very segment to go on from.
@@ -209,6 +224,18 @@ class DreaMontagePipeline(WanImageToVideoPipeline):  # type: ignore[misc]
             torch.float32,
         )
         tail_BCLHW = None if previous_BCLHW is None else tail_of(segment, previous_BCLHW)
+        if segment.head:
+            assert head_BCLHW is not None, "a loop is closed with what it began with"
+            picture_BCTHW = autoencoder.StreamingDecoder(self.vae)(head_BCLHW[:, :, :1])
+            track = track.closed(segment, head_of(segment, head_BCLHW), picture_BCTHW[0, :, 0])
+        if draft is not None and state is None:
+            state = entered(
+                self.scheduler,
+                steps=sampler.steps,
+                strength=strength,
+                film_BCLHW=self._drafted(draft, segment, height, width, tail_BCLHW, head_BCLHW),
+                noise_BCLHW=noise_BCLHW,
+            )
         condition_BCLHW, given = track.inputs(segment, tail_BCLHW, noise_BCLHW)
         guided = sampler.guidance > 1
         prompt_BSD, negative_prompt_BSD = self.encode_prompt(
@@ -246,6 +273,26 @@ class DreaMontagePipeline(WanImageToVideoPipeline):  # type: ignore[misc]
             denoiser, self.scheduler, noise_BCLHW=noise_BCLHW, steps=sampler.steps, state=state
         )
 
+    def _drafted(
+        self,
+        draft: Sequence[Picture],
+        segment: Segment,
+        height: int,
+        width: int,
+        tail_BCLHW: Tensor | None,
+        head_BCLHW: Tensor | None,
+    ) -> Tensor:
+        """A window's draft, latents_BCLHW; what the film has already is in its place there."""
+        device = self._execution_device
+        video_BCTHW = pixels(draft, height, width)
+        latents_BCLHW = autoencoder.encode(self.vae, video_BCTHW).to(device)
+        if tail_BCLHW is not None:
+            latents_BCLHW[:, :, : segment.tail] = tail_BCLHW.to(device)
+        if head_BCLHW is not None and segment.head:
+            behind_BCLHW = head_of(segment, head_BCLHW)[:, :, 1:]
+            latents_BCLHW[:, :, segment.tail + segment.new :] = behind_BCLHW.to(device)
+        return latents_BCLHW
+
     def _seen(
         self, segment: Segment, conditions: ShotConditions, tail_BCLHW: Tensor | None
     ) -> Tensor | None:
@@ -275,6 +322,9 @@ class DreaMontagePipeline(WanImageToVideoPipeline):  # type: ignore[misc]
         width: int = 832,
         num_frames: int = 81,
         fps: float = 16,
+        loop: bool = False,
+        draft: Literal["auto"] | Sequence[Picture] | None = None,
+        strength: float = DEFAULT_STRENGTH,
         num_inference_steps: int | None = None,
         guidance_scale: float | None = None,
         guidance_scale_2: float | None = None,
@@ -294,6 +344,11 @@ class DreaMontagePipeline(WanImageToVideoPipeline):  # type: ignore[misc]
             prompt: plain, or time-stamped: ``"[0, 2.5] zoom in; [2.5, 5] he walks"``, in seconds.
             conditions: stills and clips, any number, anywhere; other sizes are resized as diffusers
                 does it.
+            loop: the last frame leads on into the first. ``num_frames`` must be a multiple of four.
+            draft: start from a draft film instead of pure noise: a picture for every frame, or
+                "auto", which makes one of the conditions by optical flow.
+            strength: the noise level, in (0, 1], to which the draft is noised: the lower, the more
+                of it stays.
             generator: where the segments' noise comes from, as in diffusers; without one, each
                 segment's own seed.
             prompt_embeds: (1, S, D), in the stead of ``prompt``; the same for every segment.
@@ -305,7 +360,8 @@ class DreaMontagePipeline(WanImageToVideoPipeline):  # type: ignore[misc]
 
         Raises:
             ValueError: for a condition outside the shot or on another's place, an unreadable
-                prompt, a size off the model's grid, or what this model cannot take.
+                prompt, a size off the model's grid, a length that no loop can have, a draft that
+                is too short or has nothing to be made of, or what this model cannot take.
         """
         if (prompt is None) == (prompt_embeds is None):
             raise ValueError("give either prompt or prompt_embeds")
@@ -320,20 +376,34 @@ class DreaMontagePipeline(WanImageToVideoPipeline):  # type: ignore[misc]
             height=height,
             width=width,
             geometry=self.geometry,
+            loop=loop,
         )
         track = self.track(conditions, height, width, conditioning)
         track.check(hands_over=len(plan.segments) > 1)
+        sampler = self.sampler(num_inference_steps, guidance_scale, guidance_scale_2)
+        if draft is not None:
+            entry(self.scheduler, sampler.steps, strength)
+        drafts = drafts_of(
+            draft,
+            conditions=conditions,
+            plan=plan,
+            fit=lambda picture: fitted_picture(picture, self.video_processor, height, width),
+        )
 
         def windows() -> Iterator[tuple[Segment, Tensor]]:
             latents_BCLHW: Tensor | None = None
+            first_BCLHW: Tensor | None = None
             for segment in plan.segments:
                 states = self.denoise_segment(
                     segment,
                     track=track,
                     previous_BCLHW=latents_BCLHW,
+                    head_BCLHW=first_BCLHW,
                     height=height,
                     width=width,
-                    sampler=self.sampler(num_inference_steps, guidance_scale, guidance_scale_2),
+                    draft=drafts(segment),
+                    strength=strength,
+                    sampler=sampler,
                     negative_prompt=negative_prompt,
                     generator=generator,
                     max_sequence_length=max_sequence_length,
@@ -341,6 +411,8 @@ class DreaMontagePipeline(WanImageToVideoPipeline):  # type: ignore[misc]
                     negative_prompt_embeds=negative_prompt_embeds,
                 )
                 latents_BCLHW = deque(states, maxlen=1)[0].latents_BCLHW
+                if loop and first_BCLHW is None:
+                    first_BCLHW = latents_BCLHW
                 yield segment, latents_BCLHW
 
         runs = fuse(windows())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -65,6 +65,25 @@ def clashes(conditions: Sequence[Placed]) -> Iterator[Clash]:
             yield Clash(condition=condition, other=furthest, reason=reason)
         if furthest is None or condition.stop > furthest.stop:
             furthest = condition
+
+
+def in_the_way(conditions: Iterable[Placed], frames: int) -> Iterator[Placed]:
+    """Of a loop of N frames, the conditions that cannot stand: those on the latent that ends with
+    frame N, where the first frame is given again.
+
+    [ours] A clip may end there; the slot is then frame N's, as it would be a later condition's.
+    """
+    last = timeline.latent_of(frames)
+    return (each for each in conditions if _slot(each) == last)
+
+
+def refusal(condition: Placed, frames: int) -> str:
+    """What is told of a condition that is in the way."""
+    first = timeline.frames_of(timeline.latent_of(frames)).start
+    return (
+        f"stands on frame {condition.frame}; of the frames {first} to {frames}, which the model "
+        f"sees as one, only one can be given, and frame {frames} is the loop's first, met again"
+    )
 
 
 def _slot(condition: Placed) -> int:

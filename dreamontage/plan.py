@@ -6,7 +6,8 @@ ends at the latest candidate boundary inside it. [ours] Each window starts with 
 of the one before, always `tail_latents` of them. Without a boundary in reach a window has the
 maximum length. A boundary lies behind a keyframe's latent, behind a clip's first and behind its
 last, so that the next window's tail holds the condition itself; it counts only if the window it
-ends is longer than a tail, so that the next one starts after this one did.
+ends is longer than a tail, so that the next one starts after this one did. A shot that loops ends
+with a closing window that is given the film's beginning: `loop.py`.
 """
 
 from __future__ import annotations
@@ -18,11 +19,13 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+from dreamontage import loop as loops
 from dreamontage import notation, seeds, timeline
-from dreamontage.placement import Placed
-from dreamontage.storyboard import PromptSpan, Shot
+from dreamontage.faults import Fault
+from dreamontage.placement import Placed, in_the_way
+from dreamontage.storyboard import PromptSpan, Shot, Storyboard
 
-__all__ = ["Geometry", "Placed", "Segment", "ShotPlan", "placed", "plan_shot"]
+__all__ = ["Geometry", "Placed", "Segment", "ShotPlan", "model_faults", "placed", "plan_shot"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +42,17 @@ class Geometry:
                 f"tail_latents = {self.tail_latents} must be at least 1 and less than "
                 f"window_latents, {self.window_latents}"
             )
+
+    def window_stop(self, start: int, boundaries: Sequence[int], least: int = 0) -> int:
+        """Where a window ends that cannot reach the shot's end: at the latest boundary inside it.
+
+        `boundaries` are in order; none counts that leaves the window no longer than a tail, or
+        lies before `least`.
+        """
+        furthest = start + self.window_latents
+        shortest = max(start + self.tail_latents + 1, least)
+        inside = [boundary for boundary in boundaries if shortest <= boundary <= furthest]
+        return inside[-1] if inside else furthest
 
     @classmethod
     def from_folder(cls, folder: Path) -> Geometry:
@@ -75,7 +89,8 @@ class Segment:
     """A window [start, stop) on a shot's latents; its first `tail` are the segment's before it.
 
     `conditions` are the indices of those placed on a latent of the window, the tail included.
-    `prompt` is in the window's own seconds.
+    `prompt` is in the window's own seconds. `head` counts the last slots of a loop's closing
+    window, which are given the film's first latents: frame N's slot, and those past the film's end.
     """
 
     index: int
@@ -85,6 +100,7 @@ class Segment:
     prompt: str
     conditions: tuple[int, ...]
     seed: int
+    head: int = 0
 
     @property
     def latents(self) -> int:
@@ -93,7 +109,7 @@ class Segment:
     @property
     def new(self) -> int:
         """The latents that this segment adds to the shot."""
-        return self.latents - self.tail
+        return self.latents - self.tail - max(0, self.head - 1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,6 +120,7 @@ class ShotPlan:
     padded_frames: int
     latents: int
     segments: tuple[Segment, ...]
+    loop: bool = False
 
     @property
     def joins(self) -> tuple[int, ...]:
@@ -139,64 +156,96 @@ def plan_shot(
     conditions: Sequence[Placed],
     seed: int,
     geometry: Geometry,
+    loop: bool = False,
 ) -> ShotPlan:
-    """Cut a shot into segments. `seed` is the take's; the plan depends on nothing else."""
+    """Cut a shot into segments. `seed` is the take's; the plan depends on nothing else.
+
+    Raises:
+        ValueError: for a loop that is too short for the model.
+    """
     assert frames >= 1
     assert all(condition.stop <= frames for condition in conditions)
     assert [condition.index for condition in conditions] == list(range(len(conditions)))
-    latents = timeline.latent_count(frames)
+    latents, head = timeline.latent_count(frames), 0
+    boundaries = {at for each in conditions for at in (each.latents.start + 1, each.latents.stop)}
+    if loop:
+        assert frames % timeline.TEMPORAL_STRIDE == 0
+        assert not list(in_the_way(conditions, frames))
+        if problem := loops.problem(frames, geometry):
+            raise ValueError(f"frames = {frames}: {problem}")
+        head = loops.again(geometry) + 1
+        windows = loops.windows(latents, sorted(boundaries), geometry)
+        prompts = loops.two_rounds(prompts, frames, fps)
+    else:
+        windows = list(_windows(latents, sorted(boundaries), geometry))
     segments = tuple(
         Segment(
             index=index,
             start=start,
             stop=stop,
             tail=geometry.tail_latents if index else 0,
-            prompt=_prompt(prompts, start, stop, frames, fps),
+            # The frames that padding added to the shot take part in no span; a loop has none.
+            prompt=_prompt(prompts, start, stop, None if loop else frames, fps),
             conditions=tuple(
                 each.index
                 for each in conditions
                 if each.latents.start < stop and each.latents.stop > start
             ),
             seed=seeds.segment_seed(seed, index),
+            head=head if index == len(windows) - 1 else 0,
         )
-        for index, (start, stop) in enumerate(_windows(latents, conditions, geometry))
+        for index, (start, stop) in enumerate(windows)
     )
     return ShotPlan(
         frames=frames,
         padded_frames=timeline.padded(frames),
         latents=latents,
         segments=segments,
+        loop=loop,
     )
 
 
 def _windows(
-    latents: int, conditions: Sequence[Placed], geometry: Geometry
+    latents: int, boundaries: Sequence[int], geometry: Geometry
 ) -> Iterator[tuple[int, int]]:
-    boundaries = sorted(
-        {
-            boundary
-            for each in conditions
-            for boundary in (each.latents.start + 1, each.latents.stop)
-        }
-    )
     start = 0
     while latents - start > geometry.window_latents:
-        furthest = start + geometry.window_latents
-        shortest = start + geometry.tail_latents + 1
-        inside = [boundary for boundary in boundaries if shortest <= boundary <= furthest]
-        stop = inside[-1] if inside else furthest
+        stop = geometry.window_stop(start, boundaries)
         yield start, stop
         start = stop - geometry.tail_latents
     yield start, latents
 
 
+def model_faults(board: Storyboard, geometry: Geometry) -> list[Fault]:
+    """What a storyboard's own rules allow, and this model cannot render."""
+    multiple = geometry.spatial_multiple
+    faults = [
+        Fault(
+            field=f"size.{side}",
+            message=f"= {pixels} must be a multiple of {multiple}, which this model works in",
+        )
+        for side, pixels in (("width", board.size.width), ("height", board.size.height))
+        if pixels % multiple
+    ]
+    for index, shot in enumerate(board.shots):
+        frames = shot.frames(board.fps)
+        if shot.loop and (problem := loops.problem(frames, geometry)):
+            rule = f"= {frames} frames: {problem}"
+            faults.append(Fault(field=f"shots[{index}].duration", message=rule))
+    return faults
+
+
 def _prompt(
-    prompts: Sequence[PromptSpan], start: int, stop: int, frames: int, fps: Fraction
+    prompts: Sequence[PromptSpan], start: int, stop: int, frames: int | None, fps: Fraction
 ) -> str:
-    """The prompts that hold in a window, in its own seconds; plain text where one holds for all."""
+    """The prompts that hold in a window, in its own seconds; plain text where one holds for all.
+
+    `frames` is where the shot ends, if a window may reach past that.
+    """
     first = timeline.frames_of(start).start
-    # The frames that padding added to the shot take part in no span.
-    last = min(timeline.frames_of(stop - 1).stop, frames)
+    last = timeline.frames_of(stop - 1).stop
+    if frames is not None:
+        last = min(last, frames)
     opens, closes = timeline.seconds_at(first, fps), timeline.seconds_at(last, fps)
     spans = []
     for span in prompts:

@@ -17,10 +17,20 @@ from rich.table import Table
 
 from dreamontage import timeline
 from dreamontage.assets import ClipSeconds
+from dreamontage.checks import shot_frames
 from dreamontage.estimate import Estimate, estimate, parameters
-from dreamontage.faults import Fault, StoryboardError
+from dreamontage.faults import StoryboardError
 from dreamontage.models.folder import folder_facts
-from dreamontage.plan import Geometry, Placed, Segment, ShotPlan, placed, plan_shot, read_json
+from dreamontage.plan import (
+    Geometry,
+    Placed,
+    Segment,
+    ShotPlan,
+    model_faults,
+    placed,
+    plan_shot,
+    read_json,
+)
 from dreamontage.storyboard import Shot, Storyboard
 
 
@@ -72,18 +82,9 @@ def plan_report(
 ) -> dict[str, Any]:
     """Every shot's segments, conditions and cost, as JSON. Memory is the greatest of the shots'.
 
-    Raises `StoryboardError` when the film's size does not fit the model.
+    Raises `StoryboardError` for what the model cannot render: a size, a loop.
     """
-    multiple = model.geometry.spatial_multiple
-    faults = [
-        Fault(
-            field=f"size.{side}",
-            message=f"= {pixels} must be a multiple of {multiple}, which this model works in",
-        )
-        for side, pixels in (("width", board.size.width), ("height", board.size.height))
-        if pixels % multiple
-    ]
-    if faults:
+    if faults := model_faults(board, model.geometry):
         raise StoryboardError(faults)
     steps = model.steps if board.sampler.steps is None else board.sampler.steps
     guidance = model.guidance if board.sampler.guidance is None else board.sampler.guidance
@@ -98,6 +99,7 @@ def plan_report(
             conditions=conditions,
             seed=board.shot_seed(index),
             geometry=model.geometry,
+            loop=shot.loop,
         )
         cost = estimate(
             plan,
@@ -115,6 +117,10 @@ def plan_report(
             {
                 "name": board.shot_name(index),
                 "frames": plan.frames,
+                "loop": plan.loop,
+                "asked_frames": shot_frames(shot.duration, board.fps, loop=False),
+                "draft": shot.draft,
+                "strength": shot.draft_strength if shot.draft is not None else None,
                 "padded_frames": plan.padded_frames,
                 "latents": plan.latents,
                 "conditions": [_condition(shot, each) for each in conditions],
@@ -195,6 +201,11 @@ def show(report: Mapping[str, Any], console: Console) -> None:
                 escape(segment["prompt"]),
             )
         console.print(table)
+        if shot["loop"]:
+            console.print(_loop(shot))
+        if shot["draft"] is not None:
+            draft = f"Drafted from {shot['draft']!r}, noised to {shot['strength']:g}"
+            console.print(escape(f"{draft}: fewer steps than the estimate has"))
     model = report["model"]
     console.print(
         f"{report['steps']} steps at guidance {report['guidance']:g}; windows of at most "
@@ -203,6 +214,16 @@ def show(report: Mapping[str, Any], console: Console) -> None:
     console.print(
         f"In all: {_cost(report['estimate'])}, if the machine reaches "
         f"{report['flops_per_second'] / 1e12:.3g} TFLOPS. Text and autoencoder come on top."
+    )
+
+
+def _loop(shot: Mapping[str, Any]) -> str:
+    asked, frames, head = shot["asked_frames"], shot["frames"], shot["segments"][-1]["head"]
+    rounded = "" if asked == frames else f"{asked} frames asked for, {frames} shown: "
+    rule = "a loop has a multiple of four; " if rounded else ""
+    return (
+        f"Loops: {rounded}{rule}the last segment is given the film's first {head} latents at its "
+        "end, and what comes after the last frame is left away"
     )
 
 

@@ -7,9 +7,10 @@ from fractions import Fraction
 
 from dreamontage import notation
 from dreamontage.conditioning import Clip, Keyframe
-from dreamontage.placement import Placed, clashes
+from dreamontage.placement import Placed, clashes, in_the_way, refusal
 from dreamontage.plan import Geometry, ShotPlan, plan_shot
 from dreamontage.storyboard import PromptSpan
+from dreamontage.timeline import TEMPORAL_STRIDE
 
 
 def placed(conditions: Sequence[Keyframe | Clip]) -> list[Placed]:
@@ -32,17 +33,22 @@ def plan_request(
     height: int,
     width: int,
     geometry: Geometry,
+    loop: bool = False,
 ) -> ShotPlan:
     """The shot's segments.
 
     Raises:
         ValueError: for a size off the model's grid, a condition outside the shot or on another's
-            place, or an unreadable prompt.
+            place, a loop of a length that there is not, or an unreadable prompt.
     """
     multiple = geometry.spatial_multiple
     if height % multiple or width % multiple:
         raise ValueError(
             f"height and width must be multiples of {multiple}, and are {height} and {width}"
+        )
+    if loop and (frames % TEMPORAL_STRIDE or not frames):
+        raise ValueError(
+            f"num_frames = {frames} must be a multiple of {TEMPORAL_STRIDE} for a loop"
         )
     for index, condition in enumerate(conditions):
         if isinstance(condition, Clip) and not condition.frames:
@@ -58,6 +64,9 @@ def plan_request(
         raise ValueError(
             f"conditions[{clash.condition.index}] {clash.reason} conditions[{clash.other.index}]"
         )
+    if loop:
+        for each in in_the_way(where, frames):
+            raise ValueError(f"conditions[{each.index}] {refusal(each, frames)}")
     spans, problems = notation.parse(prompt)
     if problems:
         raise ValueError("; ".join(f"prompt {problem}" for problem in problems))
@@ -68,4 +77,5 @@ def plan_request(
         conditions=where,
         seed=seed,
         geometry=geometry,
+        loop=loop,
     )

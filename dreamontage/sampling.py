@@ -161,6 +161,39 @@ def denoise(
         )
 
 
+def entry(scheduler: Any, steps: int, strength: float) -> tuple[int, float]:
+    """The first of the ``steps`` whose noise level is at most ``strength``, and that level.
+
+    Raises:
+        ValueError: if ``strength`` is not in (0, 1], or the schedule has no step that low.
+    """
+    if not 0 < strength <= 1:
+        raise ValueError(f"strength = {strength} must lie above 0 and be at most 1")
+    scheduler = type(scheduler).from_config(scheduler.config)
+    scheduler.set_timesteps(steps)
+    levels = scheduler.sigmas[:-1].tolist()
+    for step, level in enumerate(levels):
+        if level <= strength:
+            return step, level
+    raise ValueError(
+        f"strength = {strength} is below the last noise level of {steps} steps, {levels[-1]:.3f}: "
+        "raise it, or the steps"
+    )
+
+
+def entered(
+    scheduler: Any, *, steps: int, strength: float, film_BCLHW: Tensor, noise_BCLHW: Tensor
+) -> DenoiseState:
+    """The state from which a film, noised to ``strength``, is denoised. Raises as `entry`."""
+    step, level = entry(scheduler, steps, strength)
+    return DenoiseState(
+        step=step,
+        total=steps,
+        latents_BCLHW=torch.lerp(film_BCLHW, noise_BCLHW, level),
+        scheduler={},  # no history: a multistep solver begins here as it does at the first step
+    )
+
+
 def _copied(value: Any, device: torch.device) -> Any:
     """A copy whose containers are new; tensors are shared, since schedulers replace and never write
     into them.

@@ -24,12 +24,20 @@ def tail_of(segment: Segment, previous_BCLHW: Tensor) -> Tensor | None:
     return previous_BCLHW[:, :, -segment.tail :] if segment.tail else None
 
 
+def head_of(segment: Segment, first_BCLHW: Tensor) -> Tensor:
+    """What a loop's first segment gives its closing one: its first ``segment.head`` latents, as it
+    made them, which is as the film has them.
+    """
+    return first_BCLHW[:, :, : segment.head]
+
+
 def fuse(segments: Iterable[tuple[Segment, Tensor]]) -> Iterator[Tensor]:
     """Join windows into one timeline; yields each latent once, in order, as runs of latents_BCLHW.
 
     In the overlap the earlier window fades into the later one linearly, by (j + 1) / (tail + 1) at
     latent j: both are reconstructions of the same latents, and no single latent takes the whole
     difference between them **[ours]**. Holds two windows at a time, whatever the film's length.
+    What a loop's closing window has past the film's end is left away.
     """
     pending_BCLHW: Tensor | None = (
         None  # latents from `start` on that a later window may still change
@@ -37,6 +45,7 @@ def fuse(segments: Iterable[tuple[Segment, Tensor]]) -> Iterator[Tensor]:
     start = 0
     for segment, latents_BCLHW in segments:
         assert latents_BCLHW.shape[2] == segment.latents
+        latents_BCLHW = latents_BCLHW[:, :, : segment.tail + segment.new]
         if pending_BCLHW is None:
             pending_BCLHW, start = latents_BCLHW, segment.start
             continue

@@ -16,6 +16,7 @@ from dreamontage.faults import Fault, show, show_path
 
 _KINDS = {
     "string_type": "text",
+    "bool_type": "true or false",
     "int_type": "a whole number",
     "float_type": "a number",
     "tuple_type": "a list",

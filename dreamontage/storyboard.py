@@ -31,6 +31,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, V
 from dreamontage import checks, fields, reading, schema, seeds
 from dreamontage.faults import Fault, StoryboardError
 
+AUTO = "auto"
+DEFAULT_STRENGTH = 0.6
 MAX_SEED = 2**seeds.SEED_BITS - 1
 
 __all__ = [
@@ -123,11 +125,22 @@ class Clip(_Part):
 
 
 class Shot(_Part):
-    """One continuous take: a duration, prompts in time, and conditions anywhere on it."""
+    """One continuous take: a duration, prompts in time, and conditions anywhere on it.
+
+    One that loops moves on from its last frame to its first. Its length is a multiple of four
+    frames: a duration in seconds goes to the nearest.
+
+    With a `draft` the model starts from a film instead of from noise: from a video, an animatic of
+    at least the shot's length, or with `auto` from what optical flow makes of the conditions.
+    `strength` says how much is made anew: at 1 nearly all.
+    """
 
     name: Name | None = None
     duration: fields.Duration
+    loop: Annotated[bool, Field(strict=True)] = False
     seed: Seed | None = None
+    draft: AssetPath | None = None
+    strength: Annotated[float, Field(strict=True, gt=0, le=1, allow_inf_nan=False)] | None = None
     prompts: Annotated[
         tuple[PromptSpan, ...],
         Field(json_schema_extra=_FEW),
@@ -143,11 +156,21 @@ class Shot(_Part):
 
     def frames(self, fps: Fraction) -> int:
         """How many frames the shot has."""
-        return checks.shot_frames(self.duration, fps)
+        return checks.shot_frames(self.duration, fps, loop=self.loop)
+
+    @property
+    def animatic(self) -> str | None:
+        """The path of the video that it is drafted from, if it is."""
+        return None if self.draft == AUTO else self.draft
+
+    @property
+    def draft_strength(self) -> float:
+        """How strongly its draft, if it has one, is noised."""
+        return DEFAULT_STRENGTH if self.strength is None else self.strength
 
     def frame_of(self, condition: Keyframe | Clip, fps: Fraction) -> int:
         """The frame on which a condition of this shot stands, or starts."""
-        frame = checks.condition_frame(condition.at, condition.frame, self.duration, fps)
+        frame = checks.condition_frame(condition.at, condition.frame, self.frames(fps), fps)
         assert frame is not None
         return frame
 

@@ -55,6 +55,14 @@ def padded(frames: int) -> int:
     return TEMPORAL_STRIDE * (latent_count(frames) - 1) + 1
 
 
+def loop_frames(frames: Fraction | int) -> int:
+    """The length of a loop nearest to this one: a multiple of four, the longer one midway.
+
+    [ours] A loop is cut where a latent ends, so that it begins again on a frame of its own.
+    """
+    return TEMPORAL_STRIDE * (Fraction(frames) / TEMPORAL_STRIDE + Fraction(1, 2)).__floor__()
+
+
 def offset_in_latent(frame: int) -> int:
     """Which of a latent's frames this is, 0 to 3: the channel that marks it in a Wan mask.
 

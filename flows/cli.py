@@ -17,9 +17,8 @@ from sqlalchemy.exc import OperationalError
 
 from db.progress import StoryboardProgress
 from db.states import StoryboardState
-from dreamontage.assets import examine
 from dreamontage.cli import app as library
-from dreamontage.faults import Fault, StoryboardError
+from dreamontage.faults import StoryboardError
 from flows import watch
 from flows.farm import Farm, open_farm
 from flows.settings import NotUpError, read_settings
@@ -27,8 +26,7 @@ from flows.stack import StackError
 from flows.stack import down as stack_down
 from flows.stack import up as stack_up
 from flows.start import find_deployment, start_storyboard
-from flows.submit import Submitted
-from flows.submit import submit as submit_storyboard
+from flows.submit import submit as submit_storyboards
 from storage import NotFound
 
 app = typer.Typer(
@@ -98,12 +96,8 @@ def submit(
         # Nothing is stored that could then not be started, nor one file without the others.
         if due_at is None:
             find_deployment(farm.settings)
-        if matrix is None and len(files) > 1:
-            _examine(files)
-        taken_in: list[Submitted] = []
-        for file in files:
-            with console.status(escape(f"taking in {file.name}")):
-                taken_in += submit_storyboard(farm, file, matrix=matrix, due_at=due_at)
+        with console.status(escape(f"taking in {', '.join(file.name for file in files)}")):
+            taken_in = submit_storyboards(farm, *files, matrix=matrix, due_at=due_at)
         for each in taken_in:
             if due_at is None:
                 run = start_storyboard(farm.settings, each.id)
@@ -122,18 +116,6 @@ def submit(
                 for storyboard_id in ids:
                     _fetch(farm, storyboard_id, out)
             _exit_unless_rendered(ended)
-
-
-def _examine(files: Sequence[Path]) -> None:
-    """Raises StoryboardError with the faults of all the files."""
-    faults: list[Fault] = []
-    for file in files:
-        try:
-            examine(file)
-        except StoryboardError as error:
-            faults += (fault.under(f"{file}: ") for fault in error.faults)
-    if faults:
-        raise StoryboardError(faults)
 
 
 @app.command()

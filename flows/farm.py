@@ -12,7 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from db.repository import Repository
-from dreamontage import keys
+from dreamontage import keys, speed
 from dreamontage.models.folder import FolderFacts, folder_facts, folder_revision
 from dreamontage.plan import Geometry
 from flows.services import memory
@@ -35,6 +35,11 @@ class Farm:
     @cached_property
     def revision(self) -> str:
         return folder_revision(self.settings.weights)
+
+    @cached_property
+    def made_by(self) -> str:
+        """What segments are kept under: the model, and those speed options that change latents."""
+        return speed.revision(self.revision, self.settings.speed_options)
 
     @cached_property
     def text_revision(self) -> str:

@@ -12,11 +12,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dreamontage import speed
 from dreamontage.keys import machine_kind
 from dreamontage.models.folder import folder_revision
 from dreamontage.pipeline import DreaMontagePipeline
+from dreamontage.speed import SpeedOptions
 from dreamontage.training.curation import encode
 from dreamontage.training.shards import Codec
+from flows.farm import Farm
 
 _log = logging.getLogger(__name__)
 
@@ -26,18 +29,26 @@ def _dtype(device: str) -> torch.dtype:
     return dtype
 
 
+def pipeline_of(farm: Farm) -> DreaMontagePipeline:
+    """The farm's pipeline, loaded once a process. Raises as `load` does."""
+    settings = farm.settings
+    return load(settings.weights, settings.device, farm.revision, settings.speed_options)
+
+
 @functools.lru_cache(maxsize=1)
-def load(weights: Path, device: str, revision: str) -> DreaMontagePipeline:
+def load(weights: Path, device: str, revision: str, options: SpeedOptions) -> DreaMontagePipeline:
     """The pipeline on its device, without its text encoder: prompts come encoded.
 
     Raises:
         RuntimeError: when the folder no longer holds ``revision``: latents of other weights must
             not be stored under its keys.
+        ValueError: for a speed option that this machine or model cannot do.
     """
     began = time.monotonic()
     pipe = DreaMontagePipeline.from_pretrained(
         weights, text_encoder=None, tokenizer=None, dtype=_dtype(device)
-    ).to(device)
+    )
+    speed.fit(pipe, options, device)
     found = folder_revision(weights)
     if found != revision:
         raise RuntimeError(f"{weights} has changed since this take was planned; run it again")

@@ -23,8 +23,12 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from dreamontage import shipped
+from dreamontage.speed import SpeedOptions
+from dreamontage.speed import parse as parse_speed
 from storage import FolderStore, S3Store, Store
 
+# A clone's top, or the folder that the packages were installed into.
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 
@@ -50,8 +54,10 @@ class Settings(BaseSettings):
     )
 
     home: Path = Field(default_factory=lambda: platformdirs.user_data_path("dreamontage"))
-    weights: Path = REPOSITORY / "weights" / "nano"
+    weights: Path = shipped.weights("nano")
     device: str = "cpu"
+    # What makes the model faster or smaller, as in `{attention: flash, fp8_storage: true}`.
+    speed: str = ""
 
     database_url: str | None = _named("DATABASE_URL")
     prefect_api_url: str | None = _named("PREFECT_API_URL")
@@ -78,6 +84,15 @@ class Settings(BaseSettings):
     @classmethod
     def _absolute(cls, path: Path) -> Path:
         return path.expanduser().absolute()
+
+    @field_validator("speed")
+    @classmethod
+    def _known_options(cls, text: str) -> str:
+        if parse_speed(text).context_parallel > 1:
+            raise ValueError(
+                "context_parallel is for processes that torchrun starts; a worker is one process"
+            )
+        return text
 
     @field_validator("database_url")
     @classmethod
@@ -113,6 +128,10 @@ class Settings(BaseSettings):
                 "or two would give a segment away that is being rendered"
             )
         return self
+
+    @property
+    def speed_options(self) -> SpeedOptions:
+        return parse_speed(self.speed)
 
     @property
     def lease_ttl(self) -> timedelta:

@@ -48,7 +48,12 @@ DEPLOYMENTS = (
     "measure-videos",
     "encode-videos",
 )
-PREFECT_YAML = REPOSITORY / "prefect.yaml"
+# At the top of a clone; a wheel has it among the flows.
+PREFECT_YAML = next(
+    path
+    for path in (REPOSITORY / "prefect.yaml", REPOSITORY / "flows" / "prefect.yaml")
+    if path.is_file()
+)
 
 _START_SECONDS = 240.0  # for one step; on an idle machine each takes a twentieth of it
 
@@ -211,9 +216,12 @@ def _deploy(settings: Settings, api: httpx.Client) -> None:
     if len(known) == len(DEPLOYMENTS) and memory(settings).get("deployed") == digest:
         return
     result = subprocess.run(
-        python("-m", "prefect", "--no-prompt", "deploy", "--all"),
+        python(
+            *("-m", "prefect", "--no-prompt", "deploy", "--all"),
+            *("--prefect-file", str(PREFECT_YAML)),
+        ),
         env=worker_environment(settings),
-        cwd=PREFECT_YAML.parent,
+        cwd=REPOSITORY,
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 from db import ids
 from db.states import AssetKind, ConditionKind
-from db.storyboards import NewAsset, NewCondition, NewShot, NewStoryboard
+from db.storyboards import NewAsset, NewCondition, NewDraft, NewShot, NewStoryboard
 from dreamontage import media, variants
+from dreamontage.assets import inspect
 from dreamontage.faults import Fault, StoryboardError
-from dreamontage.intake import Rendition, file_digest, of_shot, take_in
+from dreamontage.intake import (
+    Ingested,
+    Rendition,
+    file_digest,
+    of_shot,
+    take_in,
+    take_in_drafts,
+)
+from dreamontage.plan import model_faults
 from dreamontage.storyboard import Storyboard, load
 from flows.farm import Farm
 
@@ -29,45 +38,56 @@ class Submitted:
 
 @dataclass(frozen=True, kw_only=True)
 class _Wanted:
-    variant: str | None
     board: Storyboard
+    variant: str | None
+    base: Path
+    """The folder that its paths are relative to."""
+    prefix: str
+    """What tells its faults from those of the others."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _TakenIn(_Wanted):
+    renditions: Sequence[Rendition]
+    drafts: Mapping[int, Ingested]  # by shot
 
 
 def submit(
     farm: Farm,
-    path: Path,
-    *,
+    *paths: Path,
     matrix: Path | None = None,
     due_at: datetime | None = None,
 ) -> list[Submitted]:
-    """Check, take in and store a storyboard; with a ``matrix``, each of its variants instead.
+    """Check, take in and store storyboards; with a ``matrix``, each one's variants instead.
 
-    Nothing is stored before everything, every variant and every asset, has been found good.
+    Nothing is stored before everything, every file, variant and asset, has been found good: what
+    can be seen without decoding first, of all of them.
 
     Args:
-        due_at: when the nightly flow may render it; None for one that is started now.
+        due_at: when the nightly flow may render them; None for what is started now.
 
     Raises:
-        StoryboardError: with all faults of the file, its variants and their assets.
+        StoryboardError: with all faults of the files, their variants and their assets.
     """
-    wanted = _wanted(path, matrix)
-    faults: list[Fault] = []
+    wanted, faults = _wanted(paths, matrix)
+    for one in wanted:
+        found = model_faults(one.board, farm.geometry) + inspect(one.board, one.base)[1]
+        faults += (fault.under(one.prefix) for fault in found)
+    _raise(faults)
     with farm.scratch() as folder:
-        taken_in: list[tuple[_Wanted, list[Rendition]]] = []
+        taken_in: list[_TakenIn] = []
         for index, one in enumerate(wanted):
-            prefix = "" if one.variant is None else f"{one.variant}: "
-            faults += (fault.under(prefix) for fault in _off_grid(one.board, farm))
             own = folder / str(index)
             own.mkdir()
             try:
-                renditions = take_in(one.board, path.parent, own)
-                taken_in.append((one, renditions))
+                renditions = take_in(one.board, one.base, own)
+                drafts = take_in_drafts(one.board, one.base, own)
+                taken_in.append(_TakenIn(**vars(one), renditions=renditions, drafts=drafts))
             except StoryboardError as error:
-                faults += (fault.under(prefix) for fault in error.faults)
-        if faults:
-            raise StoryboardError(faults)
-        boards = [_store(farm, one, renditions, due_at) for one, renditions in taken_in]
-    # One transaction, and the last act: a storyboard is there whole, with its variants, or not.
+                faults += (fault.under(one.prefix) for fault in error.faults)
+        _raise(faults)
+        boards = [_store(farm, each, due_at) for each in taken_in]
+    # One transaction, and the last act: storyboards are there whole, and all of them, or not.
     farm.repository.add_storyboards(boards)
     return [
         Submitted(id=new.id, title=new.title, variant=new.variant, shots=len(new.shots))
@@ -75,49 +95,67 @@ def submit(
     ]
 
 
-def _wanted(path: Path, matrix: Path | None) -> list[_Wanted]:
-    if matrix is None:
-        return [_Wanted(variant=None, board=load(path))]
-    chosen = variants.load_matrix(matrix)
-    boards = variants.apply_all(load(path).model_dump(mode="json"), chosen, path.parent)
-    return [
-        _Wanted(variant=variant.name, board=board)
-        for variant, board in zip(chosen, boards, strict=True)
-    ]
+def _raise(faults: Sequence[Fault]) -> None:
+    if faults:
+        raise StoryboardError(faults)
 
 
-def _off_grid(board: Storyboard, farm: Farm) -> list[Fault]:
-    """A size that the storyboard's rules allow but this farm's model cannot render."""
-    multiple = farm.geometry.spatial_multiple
-    return [
-        Fault(field=f"size.{side}", message=f"= {pixels} must be a multiple of {multiple}")
-        for side, pixels in (("width", board.size.width), ("height", board.size.height))
-        if pixels % multiple
-    ]
+def _wanted(paths: Sequence[Path], matrix: Path | None) -> tuple[list[_Wanted], list[Fault]]:
+    """The films that are asked for, and the faults of the files that cannot be read as any."""
+    wanted: list[_Wanted] = []
+    faults: list[Fault] = []
+    for path in paths:
+        prefix = f"{path}: " if len(paths) > 1 else ""
+        try:
+            board = load(path)
+            named: dict[str | None, Storyboard] = {None: board}
+            if matrix is not None:
+                chosen = variants.load_matrix(matrix)
+                boards = variants.apply_all(board.model_dump(mode="json"), chosen, path.parent)
+                named = {each.name: made for each, made in zip(chosen, boards, strict=True)}
+        except StoryboardError as error:
+            faults += (fault.under(prefix) for fault in error.faults)
+            continue
+        wanted += (
+            _Wanted(
+                board=made,
+                variant=name,
+                base=path.parent,
+                prefix=prefix if name is None else f"{prefix}{name}: ",
+            )
+            for name, made in named.items()
+        )
+    return wanted, faults
 
 
-def _store(
-    farm: Farm, wanted: _Wanted, renditions: Sequence[Rendition], due_at: datetime | None
-) -> NewStoryboard:
+def _store(farm: Farm, taken_in: _TakenIn, due_at: datetime | None) -> NewStoryboard:
     """Put the bytes into the store; what comes back are the rows that will say so."""
-    board = wanted.board
+    board, drafts = taken_in.board, taken_in.drafts
     addresses: dict[Path, str] = {}
-    for rendition in renditions:
-        for path, kind in ((rendition.asset, "assets"), (rendition.path, "renditions")):
+    made = [*taken_in.renditions, *drafts.values()]
+    for each in made:
+        for path, kind in ((each.asset, "assets"), (each.path, "renditions")):
             if path not in addresses:
                 addresses[path] = farm.store.put(kind, path, path.suffix)
-    assets = {asset: _asset(asset, addresses[asset]) for asset in {r.asset for r in renditions}}
+    assets = {asset: _asset(asset, addresses[asset]) for asset in {each.asset for each in made}}
     return NewStoryboard(
         id=ids.new_storyboard_id(),
         title=board.title,
         document=board.model_dump(mode="json"),
-        variant=wanted.variant,
+        variant=taken_in.variant,
         due_at=due_at,
         shots=[
             NewShot(
                 name=board.shot_name(index),
                 frames=shot.frames(board.fps),
                 seed=board.shot_seed(index),
+                draft=NewDraft(
+                    asset=assets[drafts[index].asset],
+                    rendition_address=addresses[drafts[index].path],
+                    rendition_spec=drafts[index].spec,
+                )
+                if index in drafts
+                else None,
                 conditions=[
                     NewCondition(
                         index=rendition.placed.index,
@@ -128,7 +166,7 @@ def _store(
                         rendition_address=addresses[rendition.path],
                         rendition_spec=rendition.spec,
                     )
-                    for rendition in of_shot(renditions, index)
+                    for rendition in of_shot(taken_in.renditions, index)
                 ],
             )
             for index, shot in enumerate(board.shots)

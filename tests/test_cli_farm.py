@@ -16,7 +16,6 @@ from rich.console import Console
 
 from db.progress import StoryboardProgress
 from db.states import StoryboardState
-from dreamontage.faults import StoryboardError
 from flows import cli, start, watch
 from flows import farm as farm_module
 from flows.processes import python
@@ -235,13 +234,3 @@ class TestWithPrefect:
         assert "its run ended: Crashed; retry it in the Prefect UI" in told.getvalue()
         row = opened.repository.storyboard(submitted.id)
         assert row.state is StoryboardState.SUBMITTED, "the row is the run's to set"
-
-
-def test_all_faults_of_all_files(write_board):
-    first, second = write_board("first", fps=0), write_board("second", title=3)
-    with pytest.raises(StoryboardError) as told:
-        cli._examine([first, second])
-    assert {str(fault).partition(": ")[0] for fault in told.value.faults} == {
-        str(first),
-        str(second),
-    }

@@ -155,6 +155,29 @@ def test_plan_prints_every_segment(folder: Path, weights: Path) -> None:
     assert "6 steps at guidance 5" in result.output
 
 
+def test_plan_says_how_a_loop_is_closed_and_rounded(folder: Path, weights: Path) -> None:
+    text = BOARD.replace("fps: 16", "fps: 25").replace("{image: a.png, at: 10}", "")
+    text = text.replace("      - \n", "").replace("duration: 10", "duration: 5\n    loop: true")
+    text = text.replace("[0, 5] zoom [in]; [5, 10] he walks", "zoom in").replace("at: 4,", "at: 3,")
+    (folder / "board.yaml").write_text(text)
+    result = run("plan", folder / "board.yaml", "--weights", weights, "--tflops", "1")
+    assert result.exit_code == 0, result.output
+    said = " ".join(result.output.split())
+    assert "sea: 124 frames, 32 latents" in said
+    assert "Loops: 125 frames asked for, 124 shown: a loop has a multiple of four;" in said
+    assert "given the film's first 3 latents" in said
+    (folder / "board.yaml").write_text(text.replace("duration: 5", "duration: 0.6"))
+    result = run("plan", folder / "board.yaml", "--weights", weights)
+    assert "past the shot's end" in result.stderr
+    shots = "[{duration: 0.6, loop: true}]"
+    (folder / "board.yaml").write_text(f"title: t\nfps: 25\nsize: 128x64\nshots: {shots}\n")
+    result = run("plan", folder / "board.yaml", "--weights", weights)
+    assert result.stderr == (
+        "shots[0].duration = 16 frames: too short for a loop with this model, which needs at "
+        "least 20 frames\n"
+    )
+
+
 def test_plan_as_json(folder: Path, weights: Path) -> None:
     result = run("plan", folder / "board.yaml", "--json", "--weights", weights, "--tflops", "2")
     assert result.exit_code == 0, result.output
@@ -181,6 +204,19 @@ def test_plan_tells_a_size_that_the_model_cannot_render(folder: Path, weights: P
     assert result.stderr == (
         "size.height = 96 must be a multiple of 64, which this model works in\n"
     )
+
+
+def test_render_says_what_a_speed_option_does_before_it_renders(folder: Path) -> None:
+    board = folder / "board.yaml"
+    result = run(
+        "render", board, "--weights", folder / "gone", "--speed", "step_cache: taylor_seer"
+    )
+    assert result.exit_code == 1
+    assert result.stderr.startswith("step_cache = TaylorSeer(interval=5, warmup=3, order=1): ")
+    assert "approximate; what a cache holds is not part of a stored state" in result.stderr
+    result = run("render", board, "--speed", "attention: quick")
+    assert result.stderr.startswith("--speed attention = 'quick' must be one of native, ")
+    assert len(result.stderr.splitlines()) == 1
 
 
 def test_schema_is_a_json_schema(folder: Path) -> None:

@@ -28,7 +28,9 @@ LATENTS = 7  # of the shot: 25 frames
 
 @functools.cache
 def vae():
-    return tiny_vae()
+    # In double precision: on some processors the last bit of a convolution depends on how many
+    # frames it is asked for at once.
+    return tiny_vae().double()
 
 
 def encode(video_BCTHW: Tensor) -> Tensor:

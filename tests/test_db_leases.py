@@ -219,7 +219,16 @@ def test_only_the_latents_that_are_named_are_forgotten(farm: Repository) -> None
     farm.forget_latents(KEY, "latents/aa/lost")
     segment = farm.segment(KEY)
     assert (segment.state, segment.latents_address) == (SegmentState.DONE, "latents/aa/new")
-    assert segment.checkpoint_step == 4
+
+
+def test_a_done_segment_names_no_checkpoint(farm: Repository) -> None:
+    """Its last one is deleted from the store as soon as the latents are there."""
+    lease = claim(farm)
+    farm.save_checkpoint(lease, "checkpoints/aa/4", 4, steps_run=4)
+    farm.finish_segment(lease, "latents/aa/x", steps_run=8)
+    segment = farm.segment(KEY)
+    assert (segment.checkpoint_address, segment.checkpoint_step) == (None, 0)
+    assert segment.denoise_steps_run == 12
 
 
 def test_the_next_holder_goes_on_from_the_checkpoint_and_steps_are_counted(

@@ -1,5 +1,6 @@
 """What the farm asks of its database: said twice it holds once, and reads back as it was said."""
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import FrozenInstanceError
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -25,7 +26,7 @@ from db.states import (
     Verdict,
 )
 from db.storyboards import NewAsset, NewCondition, NewShot, NewStoryboard
-from db.takes import ScoreRow
+from db.takes import ScoreRow, StaleTake
 
 BOARD = "sb-22222222"
 SHOT = "sb-22222222-s0"
@@ -215,7 +216,7 @@ def test_a_shot_moves_only_as_its_state_allows(repository: Repository) -> None:
 
 def test_a_take_started_twice_is_one_take_wherever_it_is(repository: Repository) -> None:
     add_take(repository)
-    repository.finish_take(TAKE, "mezzanines/aa/m.mkv")
+    repository.finish_take(TAKE, "mezzanines/aa/m.mkv", made_of=[])
     again = repository.start_take(SHOT, 0, 2**63 - 1)
     assert (again.id, again.state) == (TAKE, TakeState.RENDERED)
     assert [take.attempt for take in repository.takes(SHOT)] == [0]
@@ -225,15 +226,14 @@ def test_a_take_started_twice_is_one_take_wherever_it_is(repository: Repository)
 
 def test_a_take_is_judged_and_judged_again(repository: Repository) -> None:
     add_take(repository)
-    repository.finish_take(TAKE, "mezzanines/aa/m.mkv")
-    for value in (31.5, 33.0):
-        repository.add_scores(
-            TAKE,
-            [
-                ScoreRow(name="keyframe_psnr", value=value, frame=80, detail="rgb"),
-                ScoreRow(name="cuts", value=0),
-            ],
-        )
+    address = "mezzanines/aa/m.mkv"
+    repository.finish_take(TAKE, address, made_of=[])
+    for value, verdict in ((31.5, Verdict.RETAKE), (33.0, Verdict.PASS)):
+        scores = [
+            ScoreRow(name="keyframe_psnr", value=value, frame=80, detail="rgb"),
+            ScoreRow(name="cuts", value=0),
+        ]
+        repository.judge_take(TAKE, verdict, [], scores, of=address)
     first, second = repository.scores(TAKE)
     assert (first.name, first.value, first.frame, first.detail) == (
         "keyframe_psnr",
@@ -242,16 +242,50 @@ def test_a_take_is_judged_and_judged_again(repository: Repository) -> None:
         "rgb",
     )
     assert (second.name, second.frame) == ("cuts", None)
-    repository.set_verdict(TAKE, Verdict.RETAKE, ["cuts"])
-    repository.set_verdict(TAKE, Verdict.PASS, [])
     take = repository.take(TAKE)
     assert (take.verdict, take.reasons) == (Verdict.PASS, [])
 
 
-def test_a_take_without_frames_cannot_be_judged(repository: Repository) -> None:
+def test_frames_that_a_take_has_not_any_more_are_not_judged(repository: Repository) -> None:
     add_take(repository)
-    with pytest.raises(ValueError, match=f"{TAKE} is rendering"):
-        repository.set_verdict(TAKE, Verdict.PASS, [])
+    with pytest.raises(StaleTake, match=f"{TAKE} has not the frames"):
+        repository.judge_take(TAKE, Verdict.PASS, [], [], of="takes/aa/m.mkv")
+    judged_take(repository)
+    with pytest.raises(StaleTake):
+        repository.judge_take(TAKE, Verdict.PASS, [], [], of="takes/aa/older.mkv")
+    assert_judged(repository)
+
+
+@pytest.mark.parametrize("keys", [("a", "c"), ("a",), ("b", "a"), ()])
+def test_a_straggler_cannot_put_an_old_plans_frames_back(
+    repository: Repository, keys: tuple[str, ...]
+) -> None:
+    """It began to decode before the take was planned anew, with another model."""
+    add_take(repository)
+    repository.set_take_segments(TAKE, slots("a", "b"))
+    with pytest.raises(StaleTake, match=f"{TAKE} is made of other segments"):
+        repository.finish_take(TAKE, "takes/aa/old.mkv", made_of=[key * 64 for key in keys])
+    assert_open(repository)
+
+
+def test_finishing_a_take_waits_for_a_plan_that_is_being_said(repository: Repository) -> None:
+    """Between the straggler's look at the plan and its write no other plan can come."""
+    add_take(repository)
+    repository.set_take_segments(TAKE, slots("a", "b"))
+    with repository._sessions() as session:  # a plan, half said
+        session.execute(text("UPDATE takes SET state = 'rendering' WHERE id = :id"), {"id": TAKE})
+        with ThreadPoolExecutor(1) as pool:
+            finishing = pool.submit(
+                repository.finish_take, TAKE, "takes/aa/old.mkv", made_of=["a" * 64, "b" * 64]
+            )
+            with pytest.raises(TimeoutError):
+                finishing.result(0.3)
+            session.execute(
+                text("DELETE FROM take_segments WHERE take_id = :id AND index = 1"), {"id": TAKE}
+            )
+            session.commit()
+            with pytest.raises(StaleTake):
+                finishing.result(10)
 
 
 def test_defaults_do_not_undo_what_an_operator_set(repository: Repository) -> None:
@@ -302,9 +336,10 @@ def test_a_plan_said_again_replaces_the_one_before(repository: Repository) -> No
 def judged_take(repository: Repository) -> None:
     add_take(repository)
     repository.set_take_segments(TAKE, slots("a", "b"))
-    repository.finish_take(TAKE, "takes/aa/m.mkv")
-    repository.add_scores(TAKE, [ScoreRow(name="cuts", value=1)])
-    repository.set_verdict(TAKE, Verdict.REVIEW, ["cuts"])
+    repository.finish_take(TAKE, "takes/aa/m.mkv", made_of=["a" * 64, "b" * 64])
+    repository.judge_take(
+        TAKE, Verdict.REVIEW, ["cuts"], [ScoreRow(name="cuts", value=1)], of="takes/aa/m.mkv"
+    )
 
 
 def assert_judged(repository: Repository) -> None:
@@ -371,7 +406,7 @@ def test_what_is_not_there_is_a_lookup_error(repository: Repository) -> None:
         repository.progress,
         lambda key: repository.set_flow_run(key, "x"),
         lambda key: repository.set_storyboard_state(key, StoryboardState.RENDERING),
-        lambda key: repository.finish_take(key, "x"),
+        lambda key: repository.finish_take(key, "x", made_of=[]),
     ):
         with pytest.raises(LookupError, match="no-such-thing"):
             question("no-such-thing")

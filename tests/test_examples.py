@@ -14,6 +14,7 @@ from dreamontage.storyboard import Storyboard
 EXAMPLES = Path(__file__).parent.parent / "examples"
 ASSETS = EXAMPLES / "assets"
 MODES = ["clip-to-clip", "extension", "last-frame", "mixed", "scale-change", "style-change"]
+BESIDE_THEM = ["loop"]
 
 
 def example(name: str) -> Storyboard:
@@ -21,7 +22,9 @@ def example(name: str) -> Storyboard:
 
 
 def test_there_is_one_storyboard_for_each_mode() -> None:
-    assert sorted(p.stem for p in EXAMPLES.glob("*.yaml")) == sorted([*MODES, "ad-variants"])
+    assert sorted(p.stem for p in EXAMPLES.glob("*.yaml")) == sorted(
+        [*MODES, *BESIDE_THEM, "ad-variants"]
+    )
     kinds = {}
     for name in MODES:
         (shot,) = example(name).shots
@@ -49,7 +52,14 @@ def test_the_extension_is_twenty_seconds_from_one_clip_at_its_start() -> None:
     assert shot.frame_of(shot.clips[0], board.fps) == 0
 
 
-@pytest.mark.parametrize("name", MODES)
+def test_the_loop_is_one_and_its_stills_stand() -> None:
+    board = example("loop")
+    (shot,) = board.shots
+    assert shot.loop
+    assert shot.frames(board.fps) == 64
+
+
+@pytest.mark.parametrize("name", [*MODES, *BESIDE_THEM])
 def test_every_condition_can_be_taken_in(name: str, tmp_path: Path) -> None:
     board = example(name)
     width, height, fps = board.size.width, board.size.height, board.fps

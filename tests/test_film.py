@@ -15,6 +15,7 @@ import torch
 from db.states import DeliverableKind
 from dreamontage import DreaMontagePipeline, local
 from dreamontage.seeds import take_seed
+from dreamontage.speed import SpeedOptions, fit
 from dreamontage.storyboard import load
 from flows import steps
 from flows.farm import Farm, open_farm
@@ -43,11 +44,31 @@ def of_the_farm(farm: Farm, board: Path) -> dict[str, Any]:
     return record
 
 
-def of_this_process(weights: Path, path: Path, folder: Path) -> dict[str, Any]:
+def of_this_process(
+    weights: Path, path: Path, folder: Path, options: SpeedOptions | None = None
+) -> dict[str, Any]:
     pipe = DreaMontagePipeline.from_pretrained(weights, dtype=torch.float32)
+    if options is not None:
+        fit(pipe, options, "cpu")
     made, _ = local.render(load(path), path.parent, folder, pipe, name="film")
     record: dict[str, Any] = json.loads(made.record.read_text())
     return record
+
+
+def test_a_film_made_with_speed_options_says_so_and_is_no_others(
+    write_board: Any, tiny_ours: Path, tmp_path: Path
+) -> None:
+    path = write_board()
+    plain = of_this_process(tiny_ours, path, tmp_path)
+    assert plain["model"]["speed"] == []
+    exact = of_this_process(tiny_ours, path, tmp_path, SpeedOptions(attention="native"))
+    assert exact["shots"] == plain["shots"]
+    told = {"option": "attention", "setting": "native", "exactness": "exact"}
+    assert exact["model"]["speed"] == [told]
+    smaller = of_this_process(tiny_ours, path, tmp_path, SpeedOptions(fp8_storage=True))
+    keys = [{each["key"] for each in record["shots"][0]["segments"]} for record in (plain, smaller)]
+    assert not keys[0] & keys[1]
+    assert smaller["model"]["speed"][0]["exactness"] == "approximate"
 
 
 def test_a_record_is_the_same_whoever_rendered(

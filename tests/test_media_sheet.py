@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from dreamontage import media
+from dreamontage.media import fonts
 from dreamontage.media.sheet import choose_frames
 from tests.fixtures.media import sha256
 
@@ -147,3 +148,59 @@ def test_the_same_film_gives_the_same_sheet(tmp_path: Path) -> None:
             path, tmp_path / f"{name}.png", marks=[media.Mark(frame=5, label="x")], title="A film"
         )
     assert sha256(tmp_path / "a.png") == sha256(tmp_path / "b.png")
+
+
+@pytest.fixture
+def no_fonts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A machine that has no fonts but Pillow's."""
+    empty = tmp_path / "fonts"
+    empty.mkdir()
+    (empty / "not-a-font.ttf").write_text("")
+    monkeypatch.setattr(fonts, "_PLACES", (str(empty),))
+    fonts.drawable.cache_clear()
+    return empty
+
+
+def test_letters_that_no_font_has_are_told_of(no_fonts: Path, tmp_path: Path) -> None:
+    plain, foreign = fonts.drawable("A walk"), fonts.drawable("A walk 遠足")
+    assert (plain.text, plain.missing, plain.font) == ("A walk", False, None)
+    assert (foreign.text, foreign.missing, foreign.font) == ("A walk ??", True, None)
+    path = film(tmp_path / "a.mp4", 16)
+    sheets = [
+        media.contact_sheet(path, tmp_path / f"{n}.png", marks=[], title=title)
+        for n, title in enumerate(("A walk ??", "A walk 遠足"))
+    ]
+    assert sha256(sheets[0]) != sha256(sheets[1]), "question marks of the title's own mean nothing"
+    said = media.contact_sheet(
+        path,
+        tmp_path / "said.png",
+        marks=[],
+        title="A walk ??",
+        notes=["? stands for letters that no font here has"],
+    )
+    assert sha256(said) == sha256(sheets[1])
+    fonts.drawable.cache_clear()
+
+
+def test_letters_that_a_system_font_has_are_drawn_in_it() -> None:
+    fonts.drawable.cache_clear()
+    found = fonts.drawable("Прогулка у моря")
+    if found.missing:
+        pytest.skip("no font of this machine has Cyrillic letters")
+    assert found.text == "Прогулка у моря"
+    assert found.font is not None, "Pillow's own has none"
+    shapes = {bytes(found.sized(32).getmask(letter)) for letter in "Прогулка"}
+    assert len(shapes) == len(set("Прогулка"))
+
+
+def test_notes_stand_with_the_films_facts(tmp_path: Path) -> None:
+    path = film(tmp_path / "a.mp4", 16)
+    with_note, without = (
+        media.contact_sheet(path, tmp_path / f"{n}.png", marks=[], title="A", notes=notes)
+        for n, notes in enumerate((["loops", "x" * 500], []))
+    )
+    with Image.open(with_note) as one, Image.open(without) as other:
+        assert one.size == other.size
+        differs_HW = (np.asarray(one) != np.asarray(other)).any(axis=2)
+    rows = np.flatnonzero(differs_HW.any(axis=1))
+    assert 40 + 84 - 24 < rows[0] <= rows[-1] < 40 + 84 + 24, "on the line of the facts alone"

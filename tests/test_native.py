@@ -5,7 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from diffusers import FlowMatchEulerDiscreteScheduler, WanImageToVideoPipeline, WanPipeline
+from diffusers import (
+    AutoencoderKLWan,
+    FlowMatchEulerDiscreteScheduler,
+    WanImageToVideoPipeline,
+    WanPipeline,
+)
 from PIL import Image
 
 from dreamontage import Clip, DreaMontagePipeline, Keyframe
@@ -29,11 +34,24 @@ def still(seed: int, width: int = 48, height: int = 32) -> Image.Image:
     return Image.fromarray(pixels)
 
 
-def with_scheduler(pipe, name: str):
-    if name == "euler":
+def loaded(kind, folder, scheduler: str = "unipc"):
+    """A pipeline whose autoencoder computes in double precision.
+
+    We decode a latent at a time, diffusers all of them at once; on some processors a convolution's
+    last bit depends on the shape that it is asked for. In double precision that bit is far below
+    what is compared.
+    """
+    vae = AutoencoderKLWan.from_pretrained(folder / "vae", dtype=torch.float64)
+    pipe = kind.from_pretrained(folder, vae=vae)
+    if scheduler == "euler":
         pipe.scheduler = FlowMatchEulerDiscreteScheduler(shift=3.0)
     pipe.set_progress_bar_config(disable=True)
     return pipe
+
+
+def same(got: np.ndarray, expected: np.ndarray) -> bool:
+    """Equal to the bit of a float32, but that ours is rounded to one before the last step."""
+    return got.shape == expected.shape and bool(np.abs(got - expected).max() <= 2**-24)
 
 
 def generator() -> torch.Generator:
@@ -43,8 +61,8 @@ def generator() -> torch.Generator:
 @KINDS
 @pytest.mark.parametrize("last", [False, True])
 def test_first_and_last_frame(tiny_i2v, scheduler, guidance, last):
-    theirs = with_scheduler(WanImageToVideoPipeline.from_pretrained(tiny_i2v), scheduler)
-    ours = with_scheduler(DreaMontagePipeline.from_pretrained(tiny_i2v), scheduler)
+    theirs = loaded(WanImageToVideoPipeline, tiny_i2v, scheduler)
+    ours = loaded(DreaMontagePipeline, tiny_i2v, scheduler)
     # One picture is not of the film's size, so that resizing is compared too.
     first, final = still(1, 64, 40), still(2)
     expected = theirs(
@@ -61,31 +79,31 @@ def test_first_and_last_frame(tiny_i2v, scheduler, guidance, last):
     got = ours(
         conditions=conditions, guidance_scale=guidance, generator=generator(), **CALL, **SIZE
     ).frames
-    assert np.array_equal(got, expected)
+    assert same(got, expected)
 
 
 @KINDS
 def test_first_frame_with_an_image_encoder(tiny_i2v_clip, scheduler, guidance):
-    theirs = with_scheduler(WanImageToVideoPipeline.from_pretrained(tiny_i2v_clip), scheduler)
-    ours = with_scheduler(DreaMontagePipeline.from_pretrained(tiny_i2v_clip), scheduler)
+    theirs = loaded(WanImageToVideoPipeline, tiny_i2v_clip, scheduler)
+    ours = loaded(DreaMontagePipeline, tiny_i2v_clip, scheduler)
     call = CALL | SIZE | {"guidance_scale": guidance, "max_sequence_length": 512}
     # CLIP sees the picture as it was given, before it is resized for the film.
     first = still(1, 64, 40)
     expected = theirs(image=first, generator=generator(), **call).frames
     got = ours(conditions=[Keyframe(image=first, frame=0)], generator=generator(), **call).frames
-    assert np.array_equal(got, expected)
+    assert same(got, expected)
 
 
 @KINDS
 def test_first_and_last_frame_with_an_image_encoder(tiny_flf2v, scheduler, guidance):
-    theirs = with_scheduler(WanImageToVideoPipeline.from_pretrained(tiny_flf2v), scheduler)
-    ours = with_scheduler(DreaMontagePipeline.from_pretrained(tiny_flf2v), scheduler)
+    theirs = loaded(WanImageToVideoPipeline, tiny_flf2v, scheduler)
+    ours = loaded(DreaMontagePipeline, tiny_flf2v, scheduler)
     call = CALL | SIZE | {"guidance_scale": guidance, "max_sequence_length": 512}
     first, final = still(1, 64, 40), still(2)
     expected = theirs(image=first, last_image=final, generator=generator(), **call).frames
     conditions = [Keyframe(image=final, frame=8), Keyframe(image=first, frame=0)]
     got = ours(conditions=conditions, generator=generator(), **call).frames
-    assert np.array_equal(got, expected)
+    assert same(got, expected)
     with pytest.raises(ValueError, match="max_sequence_length = 32 must be 512"):
         ours(conditions=conditions, **call | {"max_sequence_length": 32})
 
@@ -96,8 +114,8 @@ TI2V_SIZE = {"height": 32, "width": 64}
 @KINDS
 @pytest.mark.parametrize("conditioning", ["native", "interm"])
 def test_first_frame_given_as_a_clean_latent(tiny_ti2v, scheduler, guidance, conditioning):
-    theirs = with_scheduler(WanImageToVideoPipeline.from_pretrained(tiny_ti2v), scheduler)
-    ours = with_scheduler(DreaMontagePipeline.from_pretrained(tiny_ti2v), scheduler)
+    theirs = loaded(WanImageToVideoPipeline, tiny_ti2v, scheduler)
+    ours = loaded(DreaMontagePipeline, tiny_ti2v, scheduler)
     call = {"guidance_scale": guidance, **CALL, **TI2V_SIZE}
     first = still(1, 64, 40)
     expected = theirs(image=first, generator=generator(), **call).frames
@@ -105,36 +123,36 @@ def test_first_frame_given_as_a_clean_latent(tiny_ti2v, scheduler, guidance, con
     got = ours(
         conditions=conditions, conditioning=conditioning, generator=generator(), **call
     ).frames
-    assert np.array_equal(got, expected)
+    assert same(got, expected)
 
 
 @KINDS
 def test_text_alone_with_a_time_for_every_token(tiny_ti2v, scheduler, guidance):
-    theirs = with_scheduler(WanPipeline.from_pretrained(tiny_ti2v), scheduler)
-    ours = with_scheduler(DreaMontagePipeline.from_pretrained(tiny_ti2v), scheduler)
+    theirs = loaded(WanPipeline, tiny_ti2v, scheduler)
+    ours = loaded(DreaMontagePipeline, tiny_ti2v, scheduler)
     call = {"guidance_scale": guidance, **CALL, **TI2V_SIZE}
     expected = theirs(generator=generator(), **call).frames
-    assert np.array_equal(ours(generator=generator(), **call).frames, expected)
+    assert same(ours(generator=generator(), **call).frames, expected)
 
 
 def test_two_experts(tiny_a14b):
-    theirs = with_scheduler(WanImageToVideoPipeline.from_pretrained(tiny_a14b), "unipc")
-    ours = DreaMontagePipeline.from_pretrained(tiny_a14b)
+    theirs = loaded(WanImageToVideoPipeline, tiny_a14b)
+    ours = loaded(DreaMontagePipeline, tiny_a14b)
     guidances = {"guidance_scale": 4.0, "guidance_scale_2": 2.5}
     expected = theirs(image=still(1), generator=generator(), **guidances, **CALL, **SIZE).frames
     conditions = [Keyframe(image=still(1), frame=0)]
     got = ours(conditions=conditions, generator=generator(), **guidances, **CALL, **SIZE).frames
-    assert np.array_equal(got, expected)
+    assert same(got, expected)
     one = ours(conditions=conditions, generator=generator(), guidance_scale=4.0, **CALL, **SIZE)
     assert not np.array_equal(one.frames, expected), "the second expert's guidance must count"
 
 
 def test_text_alone(tiny_t2v):
-    theirs = with_scheduler(WanPipeline.from_pretrained(tiny_t2v), "unipc")
-    ours = DreaMontagePipeline.from_pretrained(tiny_t2v)
+    theirs = loaded(WanPipeline, tiny_t2v)
+    ours = loaded(DreaMontagePipeline, tiny_t2v)
     expected = theirs(guidance_scale=4.0, generator=generator(), **CALL, **SIZE).frames
     got = ours(guidance_scale=4.0, generator=generator(), **CALL, **SIZE).frames
-    assert np.array_equal(got, expected)
+    assert same(got, expected)
     with pytest.raises(ValueError, match="takes no conditions"):
         ours(conditions=[Keyframe(image=still(1), frame=0)], **CALL, **SIZE)
     ours.register_to_config(window_latents=3, tail_latents=1)

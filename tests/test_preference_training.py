@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
-from dreamontage.training import missteps, nano, worlds
+from dreamontage.training import missteps, nano, pairstore, worlds
 from dreamontage.training.adaptive import Shape, Study, WindowsObjective
-from dreamontage.training.pairmaking import judge_motion, make_pairs
+from dreamontage.training.pairmaking import Pairs, judge_motion, make_pairs
+from dreamontage.training.pairs import read_pairs, write_pairs
 from dreamontage.training.preference import PreferenceObjective, Preferences, flow_dpo
 from dreamontage.training.recipe import Recipe
 from dreamontage.training.trainer import Trainer
@@ -96,3 +99,19 @@ def test_the_policy_learns_to_prefer_and_the_reference_stays(tmp_path: Path) -> 
     assert sum(losses[-5:]) / 5 < 0.6
     for name, value in run.objective.reference.state_dict().items():
         assert torch.equal(value, held[name]), name
+    # Pairs that people have judged: stored, a line turned round, and learnt from instead.
+    every = Pairs.of(load_file(tmp_path / "dpo" / "frozen" / "pairs.safetensors"))
+    path = pairstore.write(
+        tmp_path / "judged", every, prompts=[""] * len(every), judge="cuts", source="A"
+    )
+    first, *rest = read_pairs(path)
+    turned = first.model_copy(update={"winner": first.loser, "loser": first.winner, "judge": "Ann"})
+    write_pairs(path, [turned, *rest])
+    given = replace(preferences, given=path)
+    build = partial(PreferenceObjective, study=study, preferences=given)
+    again = Trainer(replace(recipe, build=build), tmp_path / "people", init=before.export())
+    learnt = Pairs.of(load_file(tmp_path / "people" / "frozen" / "pairs.safetensors"))
+    assert torch.equal(learnt.winner_PZLHW[0], every.loser_PZLHW[0])
+    assert torch.equal(learnt.winner_PZLHW[1:], every.winner_PZLHW[1:])
+    assert torch.equal(learnt.condition_PCLHW, every.condition_PCLHW)
+    assert math.isfinite(float(again.train_step()))

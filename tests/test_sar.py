@@ -24,6 +24,7 @@ from dreamontage.models import autoencoder
 from dreamontage.plan import Geometry, Placed, Segment, ShotPlan, plan_shot
 from dreamontage.sampling import DenoiseState, state_from_bytes, state_to_bytes
 from dreamontage.sar import fuse, tail_of
+from tests.fixtures.alignment import aligned_loads
 from tests.fixtures.tiny import Z
 
 HEIGHT, WIDTH, FRAMES = 32, 48, 35  # padded to 37 frames: 10 latents
@@ -227,7 +228,8 @@ def segment_states(
 
 def finish(folder: Path, work: Path) -> None:
     """Render the rest of the shot from what ``work`` holds, as a new process does."""
-    pipe = DreaMontagePipeline.from_pretrained(folder)
+    with aligned_loads():
+        pipe = DreaMontagePipeline.from_pretrained(folder)
     windows = [load_file(work / "segment0")["latents"]]
     state: DenoiseState | None = state_from_bytes((work / "state").read_bytes())
     segments = plan_of(pipe).segments

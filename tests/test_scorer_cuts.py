@@ -86,7 +86,7 @@ def test_a_flash_is_one_cut() -> None:
 
 
 def test_a_long_dissolve_is_no_cut() -> None:
-    """Known: to tell it from a change of style takes more than pixels."""
+    """Known: `dissolve` sees it."""
     assert cuts(dissolve(pan(0, 1)[0], pan(50, 1)[0], 33)) == (0, None)
 
 

@@ -122,6 +122,6 @@ def test_where_movement_is_due() -> None:
 
 
 def test_a_dissolve_moves() -> None:
-    """Known: its pixels change all the time."""
+    """Known: its pixels change all the time. `dissolve` sees it."""
     film = dissolve(pan(0, 1)[0], pan(50, 1)[0], 49)
     assert freeze(film, *ends(film)) == (0.0, 0.0)

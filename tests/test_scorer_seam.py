@@ -26,8 +26,8 @@ JOIN = 41
 LOOKS = {"colourful": {}, "pale": {"colour": 0.3}, "fog": {"contrast": 0.3, "colour": 0.3}}
 
 
-def seam(frames_THWC: Pixels, *joins: int) -> Score:
-    return watched(SeamWatcher, frames_THWC, joins=joins)["seam"]
+def seam(frames_THWC: Pixels, *joins: int, loop: bool = False) -> Score:
+    return watched(SeamWatcher, frames_THWC, joins=joins, loop=loop)["seam"]
 
 
 def joined(before_THWC: Pixels, after_THWC: Pixels) -> Pixels:
@@ -97,6 +97,38 @@ def test_a_film_of_one_segment_says_so() -> None:
     assert (score.value, score.frame, score.detail) == (1.0, None, "no joins")
     with pytest.raises(ValueError, match=r"joins: 9 must lie in 2 .. 8"):
         seam(pan(0, 9), 9)
+
+
+def there_and_back(scene: Pixels, speed_up: int = 20) -> Pixels:
+    """A loop of 80 frames that is in full motion where it begins."""
+    there_THWC = camera(scene, 41, eased=True)
+    return np.roll(np.concatenate([there_THWC, there_THWC[-2:0:-1]]), speed_up, axis=0)
+
+
+@pytest.mark.parametrize(("seed", "look"), [(0, "colourful"), (3, "pale"), (1, "fog")])
+def test_a_loops_end_is_a_join_like_any_other(seed: int, look: str) -> None:
+    scene = world(seed, **LOOKS[look])
+    film = there_and_back(scene)
+    for closed in (film, through_codec(film), noisy(film, 3.0), held(film[0], 80)):
+        assert seam(closed, loop=True).value < 1.5
+    assert seam(film).detail == "no joins", "it is asked for, not assumed"
+
+    ramp_T = np.minimum(np.arange(80) // 8, 6)
+    darker = np.concatenate([brightened(film[n : n + 1], int(ramp_T[n])) for n in range(80)])
+    stopped = camera(scene, 80)  # goes on to another place, and jumps back
+    for broken in (darker, np.roll(film, 3, axis=0)[:-4], stopped):
+        score = seam(broken, loop=True)
+        assert score.value > 2.0
+        assert score.frame == 0
+        assert score.detail.startswith("the loop's end: ")
+
+
+def test_a_loops_end_stands_beside_the_joins_within_it() -> None:
+    film = there_and_back(world(0))
+    film[JOIN:] = brightened(film[JOIN:], 12)
+    score = seam(film, JOIN, loop=True)
+    assert score.value > 2.5
+    assert score.detail.count(";") == 1
 
 
 def flicker(frames_THWC: Pixels) -> Score:

@@ -10,7 +10,11 @@ from storage import FolderStore
 
 def test_children_read_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = Settings(
-        home=tmp_path, database_url="postgresql://u:p@h/d", s3_secure=False, max_takes=7
+        home=tmp_path,
+        database_url="postgresql://u:p@h/d",
+        s3_secure=False,
+        max_takes=7,
+        speed="{step_cache: {first_block: {threshold: 0.1}}}",
     )
     for name, value in settings.environment().items():
         monkeypatch.setenv(name, value)
@@ -41,6 +45,8 @@ def test_store_is_a_folder_until_s3_is_named(tmp_path: Path) -> None:
         ("PREFECT_API_URL", "prefect.studio:4200"),
         ("DREAMONTAGE_MAX_TAKES", "0"),
         ("DREAMONTAGE_WORKER", "cold"),
+        ("DREAMONTAGE_SPEED", "{attention: quick}"),
+        ("DREAMONTAGE_SPEED", "context_parallel: 2"),
         ("DREAMONTAGE_HEARTBEAT_SECONDS", "7"),
         ("DREAMONTAGE_LEASE_SECONDS", "11"),
     ],

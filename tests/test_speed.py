@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from diffusers import MagCacheConfig
+from diffusers.models.attention_dispatch import AttentionBackendName
 from PIL import Image
 
 from dreamontage import DreaMontagePipeline, Keyframe
@@ -28,9 +29,11 @@ from dreamontage.speed import (
     apply,
     describe,
     mag_ratios,
+    parse,
     resumable,
     revision,
 )
+from dreamontage.speed.options import ATTENTIONS
 from tests.fixtures.tiny import save_tiny_wan
 
 STEPS = 8
@@ -271,6 +274,61 @@ def test_every_option_is_described():
         assert effect.option == option
         assert effect.note
         assert effect.resumable == (option != "step_cache")
+
+
+def test_attention_backends_are_those_of_diffusers():
+    assert sorted(ATTENTIONS) == sorted(backend.value for backend in AttentionBackendName)
+
+
+def test_options_are_told_without_torch():
+    """Who plans asks what an option does to a key, and need not load a model for that."""
+    code = (
+        "import sys; from dreamontage.speed import parse, revision, told\n"
+        "told(parse('attention: flash')); revision('m', parse('step_cache: first_block'))\n"
+        "print(*{'torch', 'diffusers'} & set(sys.modules))"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "options"),
+    [
+        ("", SpeedOptions()),
+        ("attention: native", SpeedOptions(attention="native")),
+        (
+            "{group_offload: leaf, fp8_storage: true}",
+            SpeedOptions(group_offload="leaf", fp8_storage=True),
+        ),
+        ("step_cache: taylor_seer", SpeedOptions(step_cache=TaylorSeer())),
+        ("step_cache: {first_block: {threshold: 0.2}}", SpeedOptions(step_cache=FIRST_BLOCK)),
+        (
+            '{"step_cache": {"mag": {"ratios": [1, 0.9]}}}',
+            SpeedOptions(step_cache=Mag(ratios=(1.0, 0.9))),
+        ),
+    ],
+)
+def test_options_are_read_as_they_are_written(text, options):
+    assert parse(text) == options
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[", r"'\[' cannot be read; write options as {attention: native}"),
+        ("native", "native is no option; there are compile, attention"),
+        ("fp8_storage: maybe", "fp8_storage = 'maybe': input should be a valid boolean"),
+        ("step_cache: foo", "step_cache = 'foo' must be one of first_block, mag, taylor_seer"),
+        ("step_cache: {first_block: {treshold: 1}}", "step_cache.treshold is no option; there are"),
+        ("step_cache: {first_block: {threshold: x}}", "step_cache.threshold = 'x': input should"),
+        ("step_cache: {first_block: {threshold: 0}}", "step_cache.threshold = 0.0 must be more"),
+        ("step_cache: {first_block: 3}", "step_cache must hold settings: threshold"),
+        ("{compile: eager, fp8_storage: true}", "compile and fp8_storage exclude each other"),
+    ],
+)
+def test_what_cannot_be_read_names_field_and_rule(text, message):
+    with pytest.raises(ValueError, match=message):
+        parse(text)
 
 
 @pytest.mark.parametrize(

@@ -17,8 +17,10 @@ import yaml
 
 from db.leases import LostLease
 from db.states import DeliverableKind, SegmentState, ShotState, Verdict
+from db.takes import StaleTake
 from dreamontage import DreaMontagePipeline, media
 from dreamontage.faults import StoryboardError
+from dreamontage.notation import write
 from dreamontage.scorer import DEFAULT_THRESHOLDS
 from flows import model, steps
 from flows.farm import Farm, open_farm
@@ -226,6 +228,33 @@ def test_a_killed_holders_segment_is_taken_over_from_its_checkpoint(farm, settin
     assert torch.equal(taken_over, uninterrupted(farm, fresh.id))
 
 
+def straight_through(farm: Farm, storyboard_id: str, **options) -> torch.Tensor:
+    """A shot's fused latents from one call of the pipeline, nothing stored between."""
+    from dreamontage.plan import Placed
+    from dreamontage.take import load_condition
+
+    board = steps.board_of(farm, storyboard_id)
+    shot = farm.repository.shot(shot_of(farm, storyboard_id))
+    conditions = []
+    with farm.scratch() as folder:
+        for row in farm.repository.conditions(shot.id):
+            each = Placed(index=row.index, kind=row.kind.value, frame=row.frame, frames=row.frames)
+            path = farm.store.fetch(row.rendition_address, folder / str(row.index))
+            conditions.append(load_condition(each, path))
+    pipe = DreaMontagePipeline.from_pretrained(farm.settings.weights)
+    return pipe(
+        prompt=write([(s.start, s.end, s.text) for s in board.shots[0].prompts]),
+        conditions=conditions,
+        height=64,
+        width=80,
+        num_frames=shot.frames,
+        loop=board.shots[0].loop,
+        seed=shot.seed,
+        output_type="latent",
+        **options,
+    ).frames
+
+
 def uninterrupted(farm: Farm, storyboard_id: str) -> torch.Tensor:
     """The first segment's latents, straight through the pipeline, nothing stored between."""
     from dreamontage.plan import Placed, plan_shot
@@ -258,6 +287,112 @@ def uninterrupted(farm: Farm, storyboard_id: str) -> torch.Tensor:
         sampler=pipe.sampler(),
     )
     return list(states)[-1].latents_BCLHW
+
+
+def loop_board(write_board, name="loop", **shot):
+    stills = [{"image": "still0.png", "frame": 0}, {"image": "still1.png", "frame": 12}]
+    shot = {"name": "walk", "duration": {"frames": 32}, "keyframes": stills} | shot
+    return write_board(name, shots=[shot])
+
+
+def test_a_loop_is_closed_on_the_farm(farm, settings, write_board, tmp_path):
+    """Its closing segment is given the first one's latents, from the store, whoever made them."""
+    (straight,) = submit(farm, loop_board(write_board, "straight"))
+    assert render(farm, straight.id) == 3 * STEPS
+    (looping,) = submit(farm, loop_board(write_board, loop=True))
+    planned = steps.plan_take(farm, shot_of(farm, looping.id), 0)
+    assert [steps.render_segment(farm, each) for each in planned] == [0, 0, STEPS], (
+        "all but the closing segment are those of the shot that does not loop"
+    )
+    take_id = planned[0].take_id
+    whole = steps.latents_of(farm, planned[-1].key)
+    film = straight_through(farm, looping.id)
+    # The closing window: latents 6, 7 and 8, and one that is latent 1 again.
+    assert torch.equal(whole[:, :, 1:3], film[:, :, 7:])
+
+    mezzanine = farm.store.fetch(steps.decode_take(farm, take_id), tmp_path / "take.mkv")
+    assert media.frame_count(mezzanine) == 32
+    steps.gate_take(farm, take_id, takes_left=0)
+    (seam,) = (score for score in farm.repository.scores(take_id) if score.name == "seam")
+    assert "the loop's end" in seam.detail
+    steps.assemble(farm, looping.id)
+    record = next(
+        json.loads(farm.store.get(each.address))
+        for each in farm.repository.deliverables(looping.id)
+        if each.kind is DeliverableKind.RECORD
+    )
+    assert record["shots"][0]["loop"] is True
+
+    # Resumed in the middle, after its head was lost and made again: the same bits.
+    row = farm.repository.segment(planned[-1].key)
+    farm.store.delete(row.latents_address)
+    with pytest.raises(steps.LostWork):
+        steps.latents_of(farm, planned[-1].key)
+
+    def stop(step: int, total: int) -> None:
+        if step == 5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        steps.render_segment(farm, planned[-1], progress=stop)
+    head = farm.repository.segment(planned[0].key)
+    farm.store.delete(head.latents_address)
+    with pytest.raises(steps.LostWork):
+        steps.render_segment(farm, planned[-1])
+    assert render(farm, looping.id) == STEPS + 2, "the head, and the closing one from step 4 on"
+    assert torch.equal(steps.latents_of(farm, planned[-1].key), whole)
+
+
+def test_a_drafted_shot_is_rendered_resumed_and_told_of(farm, write_board, tmp_path):
+    (plain,) = submit(farm, write_board())
+    assert render(farm, plain.id) == 3 * STEPS
+    board = yaml.safe_load(write_board().read_text())
+    (shot,) = board["shots"]
+    for name, draft in (("auto", {"draft": "auto"}), ("video", {"draft": "animatic.mkv"})):
+        path = write_board(name, shots=[shot | draft | {"strength": 0.8}])
+        if name == "video":
+            pictures = [media.read_image(path.parent / f"still{n % 3}.png") for n in range(33)]
+            film = path.parent / "animatic.mkv"
+            with media.Encoder(film, width=80, height=64, fps=16, profile="mezzanine") as encoder:
+                for picture in pictures:
+                    encoder.write(picture)
+        (submitted,) = submit(farm, path)
+        planned = steps.plan_take(farm, shot_of(farm, submitted.id), 0)
+        assert not {each.key for each in planned} & {
+            slot.key for slot in farm.repository.take_segments(f"{shot_of(farm, plain.id)}-t0")
+        }
+
+        def stop(step: int, total: int) -> None:
+            if step == 5:
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            steps.render_segment(farm, planned[0], progress=stop)
+        assert farm.repository.segment(planned[0].key).checkpoint_step == 4
+        assert steps.render_segment(farm, planned[0]) == 2
+        whole = straight_through(
+            farm,
+            submitted.id,
+            draft="auto" if name == "auto" else pictures,
+            strength=0.8,
+        )
+        made = steps.latents_of(farm, planned[0].key)
+        assert torch.equal(made[:, :, :3], whole[:, :, :3])
+        assert 0 < render(farm, submitted.id) < 2 * STEPS, "from the strength's step on"
+        steps.decode_take(farm, planned[0].take_id)
+        steps.assemble(farm, submitted.id)
+        found = {each.kind: each for each in farm.repository.deliverables(submitted.id)}
+        record = json.loads(farm.store.get(found[DeliverableKind.RECORD].address))
+        told = record["shots"][0]["draft"]
+        assert (told["kind"], told["strength"]) == (name, 0.8)
+        assert ("asset" in told) == (name == "video")
+
+
+def test_a_loop_too_short_for_the_model_is_refused_at_the_door(farm, write_board):
+    path = loop_board(write_board, loop=True, duration={"frames": 8}, keyframes=[])
+    with pytest.raises(StoryboardError, match=r"duration = 8 frames: too short for a loop"):
+        submit(farm, path)
+    assert farm.repository.recent_storyboards(5) == []
 
 
 def test_a_failed_segment_says_why_and_is_free_at_once(farm, write_board):
@@ -330,6 +465,108 @@ def test_new_weights_are_never_mixed_with_old_ones(farm, settings, write_board, 
             assert render(changed, submitted.id) == 3 * STEPS
             films.append(steps.decode_take(changed, f"{shot_of(farm, submitted.id)}-t0"))
     assert films[0] != films[1]
+
+
+def with_speed(settings: Settings, speed: str) -> Settings:
+    return settings.model_copy(update={"speed": speed})
+
+
+def test_exact_speed_options_find_finished_work_and_others_make_their_own(
+    farm, settings, write_board
+):
+    (submitted,) = submit(farm, write_board())
+    assert render(farm, submitted.id) == 3 * STEPS
+    plain = [
+        slot.key for slot in farm.repository.take_segments(f"{shot_of(farm, submitted.id)}-t0")
+    ]
+    with open_farm(with_speed(settings, "{attention: native, group_offload: leaf}")) as exact:
+        assert render(exact, submitted.id) == 0
+    rounded = with_speed(settings, "attention: _native_math")
+    with open_farm(rounded) as other:
+        assert render(other, submitted.id) == 3 * STEPS, "another kernel rounds otherwise"
+        others = [
+            slot.key for slot in farm.repository.take_segments(f"{shot_of(farm, submitted.id)}-t0")
+        ]
+        assert not set(plain) & set(others)
+        one, two = (steps.latents_of(farm, keys[0]) for keys in (plain, others))
+        assert not torch.equal(one, two), "it was really set up"
+        torch.testing.assert_close(one, two, rtol=1e-3, atol=1e-3)
+        steps.decode_take(other, f"{shot_of(farm, submitted.id)}-t0")
+        steps.assemble(other, submitted.id)
+    record = next(
+        json.loads(farm.store.get(each.address))
+        for each in farm.repository.deliverables(submitted.id)
+        if each.kind is DeliverableKind.RECORD
+    )
+    assert record["model"]["speed"] == [
+        {"option": "attention", "setting": "_native_math", "exactness": "exact to rounding"}
+    ]
+    assert render(farm, submitted.id) == 0, "and without it the first ones are found again"
+
+
+def test_a_segment_with_a_step_cache_is_begun_again_whole(farm, settings, write_board):
+    """What the cache held is not in a stored state: none is stored, none is gone on from."""
+    (submitted,) = submit(farm, write_board())
+    with open_farm(with_speed(settings, "step_cache: {first_block: {threshold: 0.2}}")) as cached:
+        planned = steps.plan_take(cached, shot_of(farm, submitted.id), 0)[0]
+
+        def stop(step: int, total: int) -> None:
+            if step == 5:
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            steps.render_segment(cached, planned, progress=stop)
+        row = farm.repository.segment(planned.key)
+        assert (row.checkpoint_step, row.checkpoint_address) == (0, None)
+        assert steps.render_segment(cached, planned) == STEPS
+        broken_off = steps.latents_of(farm, planned.key)
+        farm.store.delete(farm.repository.segment(planned.key).latents_address)
+        with pytest.raises(steps.LostWork):
+            steps.latents_of(farm, planned.key)
+        assert steps.render_segment(cached, planned) == STEPS
+        assert torch.equal(steps.latents_of(farm, planned.key), broken_off)
+
+
+def test_what_this_machine_cannot_do_fails_the_segment_and_says_so(farm, settings, write_board):
+    (submitted,) = submit(farm, write_board())
+    with open_farm(with_speed(settings, "attention: flash")) as wrong:
+        planned = steps.plan_take(wrong, shot_of(farm, submitted.id), 0)[0]
+        with pytest.raises(ValueError, match="attention = 'flash' needs CUDA"):
+            steps.render_segment(wrong, planned)
+    assert "needs CUDA" in farm.repository.segment(planned.key).error
+
+
+def test_a_straggler_cannot_put_an_old_models_frames_back(
+    farm, settings, write_board, tmp_path, monkeypatch
+):
+    """While it decodes, the model folder changes and the take is planned anew."""
+    weights = tmp_path / "weights"
+    shutil.copytree(settings.weights, weights)
+    scheduler = weights / "scheduler" / "scheduler_config.json"
+    scheduler.write_text(json.dumps(json.loads(scheduler.read_text()) | {"flow_shift": 4.0}))
+    (submitted,) = submit(farm, write_board())
+    shot_id = shot_of(farm, submitted.id)
+    render(farm, submitted.id)
+    with open_farm(settings.model_copy(update={"weights": weights})) as changed:
+        latents_of, read = steps.takes.latents_of, []
+
+        def slowly(farm: Farm, key: str) -> torch.Tensor:
+            read.append(latents_of(farm, key))
+            if len(read) == 3:
+                steps.plan_take(changed, shot_id, 0)
+            return read[-1]
+
+        with monkeypatch.context() as patched:
+            patched.setattr(steps.takes, "latents_of", slowly)
+            with pytest.raises(StaleTake, match="made of other segments by now"):
+                steps.decode_take(farm, f"{shot_id}-t0")
+        with pytest.raises(StaleTake, match="planned for another model"):
+            steps.decode_take(farm, f"{shot_id}-t0")
+        assert farm.repository.take(f"{shot_id}-t0").mezzanine_address is None
+        with pytest.raises(steps.LostWork, match="has no frames"):
+            steps.gate_take(farm, f"{shot_id}-t0", takes_left=0)
+        assert render(changed, submitted.id) == 3 * STEPS
+        steps.decode_take(changed, f"{shot_id}-t0")
 
 
 def test_a_worker_that_lost_its_lease_writes_nothing(farm, write_board):

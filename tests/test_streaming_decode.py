@@ -12,9 +12,11 @@ from tests.fixtures.tiny import Z, residual_vae, tiny_vae
 @pytest.mark.parametrize("make", [tiny_vae, residual_vae])
 @torch.no_grad()
 def test_streaming_decode_equals_the_whole(make):
-    vae = make()
+    # In double precision: on some processors the last bit of a convolution depends on how many
+    # frames it is asked for at once.
+    vae = make().double()
     latents = torch.randn(1, Z, 5, 4, 6, generator=torch.Generator().manual_seed(1))
-    whole = vae.decode(autoencoder.denormalise(vae, latents)).sample
+    whole = vae.decode(autoencoder.denormalise(vae, latents.double())).sample.float()
     runs = list(autoencoder.decode(vae, [latents[:, :, :2], latents[:, :, 2:]]))
     assert [run.shape[2] for run in runs] == [1, 4, 4, 4, 4]
     assert torch.equal(torch.cat(runs, dim=2), whole)
@@ -39,14 +41,14 @@ def test_two_films_may_be_decoded_in_turns():
 @pytest.mark.parametrize("make", [tiny_vae, residual_vae])
 @torch.no_grad()
 def test_streaming_encode_equals_the_whole(make):
-    vae = make()
+    vae = make().double()
     video = torch.rand(1, 3, 13, 32, 48, generator=torch.Generator().manual_seed(3)) * 2 - 1
-    whole = vae.encode(video).latent_dist
+    whole = vae.encode(video.double()).latent_dist
     encoder = autoencoder.StreamingEncoder(vae)
     runs = [encoder(run) for run in (video[:, :, :1], *video[:, :, 1:].split(4, dim=2))]
-    # A convolution's kernel is chosen by its input's shape: the last bit may differ.
-    assert torch.allclose(torch.cat([run.mean for run in runs], 2), whole.mean, atol=1e-6)
-    assert torch.allclose(torch.cat([run.logvar for run in runs], 2), whole.logvar, atol=1e-6)
+    for name in ("mean", "logvar"):
+        got = torch.cat([getattr(run, name) for run in runs], 2)
+        assert torch.equal(got.float(), getattr(whole, name).float())
 
 
 def test_encode_refuses_frames_that_the_autoencoder_would_drop():

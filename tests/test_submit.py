@@ -12,6 +12,10 @@ import yaml
 from sqlalchemy import Engine, event
 
 from db.repository import Repository
+from dreamontage import intake
+from dreamontage.faults import Fault, StoryboardError
+from dreamontage.intake import Rendition
+from dreamontage.storyboard import Storyboard
 from flows.farm import Farm, open_farm
 from flows.settings import Settings
 from flows.submit import submit
@@ -87,3 +91,50 @@ def test_a_submit_that_is_stopped_at_any_statement_leaves_no_storyboard(
     assert {board: len(shots) for board, shots in rows(farm.repository).items()} == {
         each.id: 2 for each in submitted
     }
+
+
+def test_all_faults_of_all_files_are_told_and_none_is_stored(farm: Farm, write_board: Any) -> None:
+    """One off the model's grid beside one that cannot be read and one whose picture is broken."""
+    paths = [
+        write_board("good"),
+        write_board("unreadable", fps=0),
+        write_board("loop", shots=[{"duration": "8f", "loop": True}]),
+        write_board("broken", shots=[{"duration": 1, "keyframes": [{"image": "b.png", "at": 0}]}]),
+    ]
+    (paths[0].parent / "b.png").write_bytes(b"rubbish")
+    with pytest.raises(StoryboardError) as told:
+        submit(farm, *paths, due_at=DUE)
+    fields = [str(fault).removeprefix(str(paths[0].parent)) for fault in told.value.faults]
+    assert [field.split(" ")[:2] for field in fields] == [
+        ["/unreadable.yaml:", "fps"],
+        ["/loop.yaml:", "shots[0].duration"],
+        ["/broken.yaml:", "shots[0].keyframes[0].image"],
+    ]
+    assert rows(farm.repository) == {}
+    assert list(farm.store.list()) == []
+
+
+def test_what_only_decoding_finds_keeps_all_out_too(
+    farm: Farm, write_board: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good, bad = write_board("good"), write_board("bad")
+    take_in = intake.take_in
+
+    def cut_short(board: Storyboard, base: Path, folder: Path) -> list[Rendition]:
+        if folder.name == "1":
+            raise StoryboardError([Fault(field="shots[0].keyframes[0].image", message="ends")])
+        return take_in(board, base, folder)
+
+    monkeypatch.setattr("flows.submit.take_in", cut_short)
+    with pytest.raises(StoryboardError, match=rf"^{bad}: shots\[0\].keyframes\[0\].image ends$"):
+        submit(farm, good, bad, due_at=DUE)
+    assert rows(farm.repository) == {}
+    assert list(farm.store.list()) == []
+
+
+def test_several_files_are_stored_at_once(farm: Farm, write_board: Any) -> None:
+    titles = ["One", "Two", "Three"]
+    paths = [write_board(title.lower(), title=title) for title in titles]
+    submitted = submit(farm, *paths, due_at=DUE)
+    assert [each.title for each in submitted] == titles
+    assert rows(farm.repository).keys() == {each.id for each in submitted}

@@ -89,7 +89,7 @@ def conditions(scale: float = 2.0) -> list[Keyframe | Clip]:
     return [Keyframe(image=still, frame=3), Clip(frames=frames, frame=12)]
 
 
-def segments(window: int, frames: int = FRAMES, tail: int = 2):
+def segments(window: int, frames: int = FRAMES, tail: int = 2, loop: bool = False):
     return plan_shot(
         frames=frames,
         fps=Fraction(16),
@@ -97,6 +97,7 @@ def segments(window: int, frames: int = FRAMES, tail: int = 2):
         conditions=[],
         seed=3,
         geometry=Geometry(window_latents=window, tail_latents=tail),
+        loop=loop,
     ).segments
 
 
@@ -124,7 +125,7 @@ def run(sr, base, *, window: int = 4, **overrides) -> torch.Tensor:
 
 def enlarged(sr, base: torch.Tensor, scale: float = 2.0) -> torch.Tensor:
     size = (int(HEIGHT * scale), int(WIDTH * scale))
-    return torch.cat(list(enlarge(sr.vae, [base], *size)), dim=2)
+    return torch.cat(list(enlarge(sr.vae, [base], size, size)), dim=2)
 
 
 def track_of(sr, scale: float = 2.0) -> IntermTrack:
@@ -229,25 +230,63 @@ def test_an_sr_model_is_a_grown_base_model_in_a_folder_like_any_other(sr, base, 
 
 
 @pytest.mark.parametrize(
-    ("scale", "height", "width", "target"),
-    [(1.5, 32, 64, (48, 96)), (2, 16, 48, (32, 96)), (2.25, 64, 128, (144, 288))],
+    ("scale", "height", "width", "target", "padded"),
+    [
+        (1.5, 32, 64, (48, 96), (48, 96)),
+        (2, 16, 48, (32, 96), (32, 96)),
+        (2.25, 64, 128, (144, 288), (144, 288)),
+        (2.25, 480, 832, (1080, 1872), (1088, 1872)),
+        (1.5, 32, 48, (48, 72), (48, 80)),
+    ],
 )
-def test_targets_on_the_grid(sr, scale, height, width, target):
+def test_a_target_is_what_was_asked_for_and_worked_at_on_the_grid(
+    sr, scale, height, width, target, padded
+):
     upscaler = Upscaler(scale=scale)
-    assert upscaler.size(height, width, pipe=sr) == target
+    assert upscaler.size(height, width) == target
+    assert upscaler.padded(height, width, pipe=sr) == padded
 
 
-def test_a_target_off_the_grid_is_refused_with_its_rule(sr, base):
-    with pytest.raises(
-        ValueError,
-        match=r"^height = 480 times 2.25 is 1080, no multiple of 16: "
-        r"it must be a multiple of 64$",
-    ):
-        Upscaler(scale=2.25).size(480, 832, pipe=sr)
-    with pytest.raises(ValueError, match=r"^width = 48 times 1.5 is 72, .* a multiple of 32$"):
-        Upscaler(scale=1.5).size(32, 48, pipe=sr)
-    with pytest.raises(ValueError, match=r"^width = 48 times 1.5"):
-        run(sr, base, scale=1.5)
+def test_a_target_of_half_a_pixel_is_refused(sr):
+    with pytest.raises(ValueError, match=r"^width = 90 times 2.25 is 202.5, .* a multiple of 4$"):
+        Upscaler(scale=2.25).size(64, 90)
+
+
+def test_off_the_grid_the_last_rows_and_columns_are_repeated_and_nothing_is_squeezed(sr, base):
+    """48x32 times 1.5 is 72x48, on the grid of 16: 80x48."""
+    upscaler = Upscaler(scale=1.5, tile_latents=(6, 10), overlap_latents=2)
+    still = smooth_film(8, 1, 48, 72)[0, :, 0]
+    with Watched(sr.transformer) as calls:
+        runs = upscale(
+            [base],
+            pipe=sr,
+            upscaler=upscaler,
+            segments=segments(6),
+            height=HEIGHT,
+            width=WIDTH,
+            conditions=[Keyframe(image=still, frame=0)],
+            sampler=sr.sampler(STEPS, 1.0),
+        )
+        film = torch.cat(list(runs), dim=2)
+    assert film.shape[3:] == (6, 10)
+    told = calls[0]["hidden_states"]
+    wide = torch.cat([still, still[:, :, -1:].expand(-1, -1, 8)], dim=2)
+    expected = autoencoder.encode(sr.vae, wide[None, :, None])
+    assert torch.equal(told[:, 8:12, :1], expected)
+    frames = torch.cat(list(autoencoder.decode(sr.vae, [base])), dim=2)[0].transpose(0, 1)
+    large = torch.nn.functional.interpolate(frames, (48, 72), mode="bicubic")
+    large = torch.nn.functional.pad(large, (0, 8, 0, 0), mode="replicate").clamp(-1, 1)
+    assert torch.equal(told[:, 12:], autoencoder.encode(sr.vae, large.transpose(0, 1)[None]))
+    with pytest.raises(ValueError, match="picture is 80x48, the shot is 72x48"):
+        upscale(
+            [base],
+            pipe=sr,
+            upscaler=upscaler,
+            segments=segments(6),
+            height=HEIGHT,
+            width=WIDTH,
+            conditions=[Keyframe(image=wide, frame=0)],
+        )
 
 
 @pytest.mark.parametrize("scale", [1.5, 2, 2.25])
@@ -495,6 +534,35 @@ def test_a_window_is_given_the_tail_of_the_one_before_and_fades_into_it(sr, base
         torch.testing.assert_close(got[:, :, latent], mixed)
 
 
+def test_a_loop_is_enlarged_as_one(sr):
+    """The closing window is given the refined head, beside the enlarged one's whole latents."""
+    base = autoencoder.encode(sr.vae, smooth_film(7, 25, HEIGHT, WIDTH))  # a loop of 24 frames
+    parts = segments(5, frames=24, loop=True)
+    assert [(part.start, part.stop, part.head) for part in parts] == [
+        (0, 5, 0),
+        (3, 6, 0),
+        (4, 9, 3),
+    ]
+    with Watched(sr.transformer) as calls:
+        runs = upscale(
+            base.split(1, dim=2),
+            pipe=sr,
+            upscaler=Upscaler(scale=2, tile_latents=(8, 12), overlap_latents=2),
+            segments=parts,
+            height=HEIGHT,
+            width=WIDTH,
+            sampler=sr.sampler(STEPS, 1.0),
+        )
+        film = torch.cat(list(runs), dim=2)
+    assert film.shape[2] == 7, "latents of frames 0 to 24, the last of which is the first again"
+    told = calls[-1]["hidden_states"]
+    assert torch.equal(told[:, 8:12, 2:], film[:, :, :3])
+    assert told[0, 4:8, 2:, 0, 0].tolist() == [[0, 1, 1], [0, 1, 1], [0, 1, 1], [1, 1, 1]]
+    large = enlarged(sr, base)
+    assert torch.equal(told[:, 12:], torch.cat([large[:, :, 4:], large[:, :, 1:3]], dim=2))
+    assert list(calls[-1]["shared_frames"]) == [2], "the first frame is a still there"
+
+
 def tokens(calls: list[dict]) -> int:
     """The most that one call of the DiT was given."""
     frames = [call["hidden_states"].shape[2] + len(call.get("shared_frames", ())) for call in calls]
@@ -556,13 +624,15 @@ def test_enlarging_latent_by_latent_equals_enlarging_the_whole_film(make):
     frames = vae.decode(autoencoder.denormalise(vae, latents)).sample[0].transpose(0, 1)
     large = torch.nn.functional.interpolate(frames, (64, 96), mode="bicubic").clamp(-1, 1)
     expected = autoencoder.encode(vae, large.transpose(0, 1)[None])
-    got = list(enlarge(vae, latents.split([1, 3], dim=2), 64, 96))
+    got = list(enlarge(vae, latents.split([1, 3], dim=2), (64, 96), (64, 96)))
     assert torch.equal(torch.cat(got, dim=2), expected)
 
 
 @pytest.mark.parametrize("make", [tiny_vae, residual_vae, linear_codec])
 def test_streaming_encode_equals_the_whole(make):
-    vae, film = make(), smooth_film(2, 13, 32, 48)
+    # In double precision: on some processors the last bit of a convolution depends on how many
+    # frames it is asked for at once.
+    vae, film = make().double(), smooth_film(2, 13, 32, 48)
     encoder = StreamingEncoder(vae)
     parts = [encoder(part) for part in film.split([1, 4, 4, 4], dim=2)]
     assert torch.equal(torch.cat(parts, dim=2), autoencoder.encode(vae, film))

@@ -1,0 +1,1 @@
+"""What a model is worth, beside controls that could prove it worthless."""

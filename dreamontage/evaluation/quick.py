@@ -39,18 +39,23 @@ _ROUNDS = 4
 _WINDOW = 5  # samples over which flow is taken to be the same
 _COARSEST = 7  # samples; what is larger is left to the level above
 _LEVEL = 1 / 127.5  # one grey level of 255
-_STEADY = 0.5 * _LEVEL  # unsteadiness that nobody sees; no film's counts as less
+STEADY = 0.5 * _LEVEL  # unsteadiness that nobody sees; no film's counts as less
 _STILL = 0.02  # pixels a frame: no true film counts as moving less
 
 
 def scores(
-    made_BCTHW: Tensor, truth_BCTHW: Tensor, *, given_BT: Tensor | None = None
+    made_BCTHW: Tensor,
+    truth_BCTHW: Tensor,
+    *,
+    given_BT: Tensor | None = None,
+    truth_flow: Tensor | None = None,
 ) -> dict[str, Tensor]:
     """Every score of every film, (B,) each.
 
     Args:
         given_BT: True where a frame was a condition; such frames are left out, and so is the motion
             between two of them. Without it every frame counts.
+        truth_flow: `flow(truth_BCTHW)`, for who has it already.
 
     Raises:
         ValueError: for films of different shapes, or of fewer than three frames.
@@ -66,7 +71,8 @@ def scores(
         given_BT = torch.zeros(batch, frames, dtype=torch.bool)
     free_BT = ~given_BT.to(truth_BCTHW.device)
     free_BP = free_BT[:, PACE:] | free_BT[:, :-PACE]
-    made_BP2hw, truth_BP2hw = flow(made_BCTHW), flow(truth_BCTHW)
+    made_BP2hw = flow(made_BCTHW)
+    truth_BP2hw = flow(truth_BCTHW) if truth_flow is None else truth_flow
     error_BCTHW = (made_BCTHW - truth_BCTHW).square()
     return {
         "psnr": -10 * (_mean(error_BCTHW.mean((1, 3, 4)), free_BT) / 4).clamp_min(1e-7).log10(),
@@ -84,8 +90,10 @@ def _mean(values_BT: Tensor, free_BT: Tensor) -> Tensor:
 def _motion(made_BP2hw: Tensor, truth_BP2hw: Tensor, free_BP: Tensor) -> dict[str, Tensor]:
     counts = free_BP[:, :, None, None, None]
     made, truth = (made_BP2hw * counts).flatten(1), (truth_BP2hw * counts).flatten(1)
-    # Not centred: standing still is a motion to be told from a pan.
-    spread = made.square().sum(1) * truth.square().sum(1)
+    # Not centred: standing still is a motion to be told from a pan. What moves less than nothing
+    # to speak of counts as much, or the rounding of a still film would be a motion.
+    least = counts.sum((1, 2, 3, 4)) * (made_BP2hw[0, 0].numel() * _STILL**2)
+    spread = made.square().sum(1).maximum(least) * truth.square().sum(1).maximum(least)
     error = _mean((made_BP2hw - truth_BP2hw).norm(dim=2).mean((2, 3)), free_BP)
     amount = _mean(made_BP2hw.norm(dim=2).mean((2, 3)), free_BP)
     due = _mean(truth_BP2hw.norm(dim=2).mean((2, 3)), free_BP).clamp_min(_STILL)
@@ -97,7 +105,7 @@ def _motion(made_BP2hw: Tensor, truth_BP2hw: Tensor, free_BP: Tensor) -> dict[st
 
 
 def _flicker(video_BCTHW: Tensor, free_BT: Tensor) -> Tensor:
-    return _mean(unsteadiness(video_BCTHW), free_BT[:, 1:-1]).clamp_min(_STEADY)
+    return _mean(unsteadiness(video_BCTHW), free_BT[:, 1:-1]).clamp_min(STEADY)
 
 
 def _edges(made_BCTHW: Tensor, truth_BCTHW: Tensor, free_BT: Tensor) -> dict[str, Tensor]:

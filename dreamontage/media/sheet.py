@@ -11,6 +11,7 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont
 
 from dreamontage.media.clips import read_frames
+from dreamontage.media.fonts import drawable
 from dreamontage.media.probe import probe
 from dreamontage.media.process import replacing
 
@@ -24,6 +25,8 @@ _TITLE, _FACTS, _TIME, _LABEL, _BANNER = 44, 24, 20, 22, 28
 _CAPTION, _LABEL_LINE = 36, 26  # below a thumbnail: its time, then a condition's label
 
 _HEAD, _MIN_WIDTH = 120, 1000
+
+_NO_FONT = "? stands for letters that no font here has"
 
 _THUMBS_A_SECOND, _FEWEST, _MOST = 4, 16, 48
 
@@ -48,13 +51,15 @@ def contact_sheet(
     marks: Sequence[Mark],
     title: str,
     columns: int = 8,
+    notes: Sequence[str] = (),
     banner: str | None = None,
 ) -> Path:
     """Write a PNG with the film's frames in time order, and return its path.
 
     Frames stand evenly in time, and every mark's first and last frame is among them; whatever
-    lies in a mark is outlined in red. `banner` stands in amber beside the title. Raises
-    `ValueError` for a mark that the film does not reach.
+    lies in a mark is outlined in red. `notes` follow the film's facts below its title, and `banner`
+    stands in amber beside that. What the built-in font lacks is drawn in a system's; where none has
+    it either, the sheet says so. Raises `ValueError` for a mark that the film does not reach.
     """
     info = probe(film)
     assert info.frames is not None
@@ -78,6 +83,8 @@ def contact_sheet(
         f"{info.width} x {info.height}   {_number(info.fps)} fps   "
         f"{_number(info.duration or Fraction(0))} s   {info.frames} frames"
     )
+    missing = [_NO_FONT] if drawable(title).missing else []
+    facts = "   ".join([facts, *notes, *missing])
     labels = [" + ".join(m.label for m in marks if m.frame == index) for index in chosen]
     rows = [labels[at : at + columns] for at in range(0, len(labels), columns)]
     sheet = _Sheet(thumb, columns, labelled=[any(row) for row in rows])
@@ -150,12 +157,15 @@ class _Sheet:
         title, font = _fitted(title, _TITLE, right - _MARGIN)
         self._draw.text((_MARGIN, _MARGIN + 26), title, _INK, font, "lm")
         baseline = _MARGIN + 84
-        font = _font(_FACTS)
+        room = self.image.width - 2 * _MARGIN
+        legend = "given as a condition" if marked else ""
+        beside = 82 + _font(_FACTS).getlength(legend) if marked else 0
+        facts, font = _fitted(facts, _FACTS, room - beside)
         self._draw.text((_MARGIN, baseline), facts, _FAINT, font, "lm")
         if marked:
             left = _MARGIN + font.getlength(facts) + 40
             self._draw.rectangle((left, baseline - 10, left + 30, baseline + 9), None, _RED, 4)
-            self._draw.text((left + 42, baseline), "given as a condition", _FAINT, font, "lm")
+            self._draw.text((left + 42, baseline), legend, _FAINT, font, "lm")
 
     def cell(
         self,
@@ -191,15 +201,15 @@ def _thumb_size(width: int, height: int) -> tuple[int, int]:
 
 
 def _font(size: int) -> ImageFont.FreeTypeFont:
-    font = ImageFont.load_default(size)
-    assert isinstance(font, ImageFont.FreeTypeFont)  # Pillow's wheels have FreeType
-    return font
+    """For digits and the sheet's own words."""
+    return drawable("").sized(size)
 
 
 def _fitted(text: str, size: int, width: float) -> tuple[str, ImageFont.FreeTypeFont]:
     """The text and a font in which it is at most `width` pixels wide: smaller, then cut."""
-    length = _font(size).getlength(text)
-    font = _font(size if length <= width else max(size * 2 // 3, int(size * width / length)))
+    shown = drawable(text)
+    text, length = shown.text, shown.sized(size).getlength(shown.text)
+    font = shown.sized(size if length <= width else max(size * 2 // 3, int(size * width / length)))
     if font.getlength(text) <= width:
         return text, font
     while text and font.getlength(f"{text}...") > width:

@@ -26,7 +26,9 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-WEIGHTS = Path(__file__).parents[2] / "weights" / "scorer" / "cuts.safetensors"
+from dreamontage import shipped
+
+WEIGHTS = shipped.weights("scorer") / "cuts.safetensors"
 
 LEVELS = 5
 SIDE = 48
@@ -151,11 +153,8 @@ class _Temporal(nn.Module):
 def _see(video_BCTHW: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """What the network is shown: frames with their differences (BT, 6, h, w), maps of what no
     movement explains (BT, 2, h/2, w/2), and logarithms of their means (B, T, F)."""
-    batch, _, frames, height, width = video_BCTHW.shape
-    shrink = SIDE / max(height, width)
-    size = (_multiple(height * shrink), _multiple(width * shrink))
-    flat = video_BCTHW.transpose(1, 2).flatten(0, 1).float()
-    small = F.interpolate(flat, size=size, mode="bilinear", antialias=True)
+    batch, _, frames = video_BCTHW.shape[:3]
+    small = shrunk(video_BCTHW.transpose(1, 2).flatten(0, 1).float())
     whole = small.unflatten(0, (batch, frames))
     change = (whole - _earlier(whole, 1)).flatten(0, 1)
     halves = F.avg_pool2d(small, 2).unflatten(0, (batch, frames))
@@ -173,6 +172,16 @@ def _see(video_BCTHW: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     scalars = torch.stack([(mean + 1e-3).log() for mean in means], 1)
     maps = torch.cat((near, F.interpolate(far, scale_factor=2.0)), 1)
     return torch.cat((small, change), 1), maps, scalars.unflatten(0, (batch, frames))
+
+
+def shrunk(images_NCHW: Tensor) -> Tensor:
+    """Thumbnails of at most SIDE pixels, in multiples of 4; of a thumbnail, itself."""
+    height, width = images_NCHW.shape[2:]
+    shrink = SIDE / max(height, width)
+    size = (_multiple(height * shrink), _multiple(width * shrink))
+    if size == (height, width):
+        return images_NCHW
+    return F.interpolate(images_NCHW, size=size, mode="bilinear", antialias=True)
 
 
 def _multiple(side: float) -> int:

@@ -104,12 +104,14 @@ class Film:
 
     path: the lossless film. marks: the shot's conditions, in any order; they may overlap.
     joins: of every segment but the first, the first frame that it alone has made.
+    loop: its last frame is to lead on into its first.
     """
 
     path: Path
     fps: Fraction
     marks: tuple[Mark, ...] = ()
     joins: tuple[int, ...] = ()
+    loop: bool = False
 
     def frames(self) -> Iterator[Pixels]:
         """frame_HWC after frame_HWC, from the file."""

@@ -70,13 +70,19 @@ DEFAULT_THRESHOLDS: tuple[Threshold, ...] = (
     # dissolve away at most 0.78, a right picture 8 frames too early at most 0.7, another 0.5.
     Threshold(name="keyframe_fidelity", retake_below=0.7, review_below=0.8),
     Threshold(name="cuts", retake_above=0),
+    Threshold(name="cut_severity", retake_above=2.5, review_above=1.75),
     # An eased camera stands for a moment at either end; a film that waits and then moves does more.
     Threshold(name="freeze", retake_above=0.4, review_above=0.25),
     Threshold(name="freeze_longest", retake_above=2.0, review_above=1.25),
+    # Good films have none at all, and lose half a second at either end of one.
+    Threshold(name="dissolve", retake_above=0.75, review_above=0.4),
     # Good joins stay below 1.45, mostly below 1.1; a step of six grey levels through a codec is 2.
     Threshold(name="seam", retake_above=2.0, review_above=1.6),
     # Camera moves stay below 1.6.
     Threshold(name="flicker", retake_above=12.0, review_above=6.0),
+    # A subject may set off at once, and a prompt may ask for a slow dusk: a person sees that.
+    Threshold(name="motion_jolt", review_above=8.0),
+    Threshold(name="colour_drift", review_above=8.0),
 )
 """Calibrated on procedural worlds, clean and as codecs and barely trained models leave them."""
 

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from dreamontage.scorer.cuts import CutWatcher
+from dreamontage.scorer.dissolve import DissolveWatcher
+from dreamontage.scorer.drift import DriftPart
 from dreamontage.scorer.fidelity import FidelityWatcher
-from dreamontage.scorer.film import Film, Measure, Score, Watcher, working
+from dreamontage.scorer.film import Film, Measure, Pixels, Score, Watcher, working
 from dreamontage.scorer.flicker import FlickerWatcher
 from dreamontage.scorer.freeze import FreezeWatcher
+from dreamontage.scorer.motion import MotionPart
 from dreamontage.scorer.seam import SeamWatcher
+from dreamontage.scorer.severity import SeverityWatcher
+from dreamontage.scorer.steps import StepWatcher
 
 
 @dataclass(frozen=True)
@@ -28,9 +33,13 @@ class OnePass:
 
         Raises ValueError when the film has no frames, or a mark or join does not fit it.
         """
+        return self.watch(film, film.frames())
+
+    def watch(self, film: Film, frames: Iterable[Pixels]) -> list[Score]:
+        """The same for frames that are at hand; the film's file is not read."""
         watchers = [watcher(film) for watcher in self.watchers]
         index = -1
-        for index, frame_HWC in enumerate(film.frames()):
+        for index, frame_HWC in enumerate(frames):
             seen_HWC = working(frame_HWC)
             for watcher in watchers:
                 watcher.see(index, seen_HWC)
@@ -39,7 +48,23 @@ class OnePass:
         return [score for watcher in watchers for score in watcher.scores()]
 
 
-PIXELS = OnePass((FidelityWatcher, CutWatcher, FreezeWatcher, SeamWatcher, FlickerWatcher))
+def movement(film: Film) -> StepWatcher:
+    """The measures that ask what moved, on one flow."""
+    return StepWatcher(film, (MotionPart, DriftPart))
+
+
+PIXELS = OnePass(
+    (
+        FidelityWatcher,
+        CutWatcher,
+        SeverityWatcher,
+        FreezeWatcher,
+        DissolveWatcher,
+        SeamWatcher,
+        FlickerWatcher,
+        movement,
+    )
+)
 
 MEASURES: tuple[Measure, ...] = (PIXELS,)
 

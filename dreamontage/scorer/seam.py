@@ -1,7 +1,7 @@
 """Do segments join without a jolt?
 
 Score `seam`: the jolt at a segment's join over the usual jolt around it; 1 is a join that nobody
-sees, lower is better; the worst join.
+sees, lower is better; the worst join. That of a loop is from its last frame to its first.
 
 A jolt is what a frame has that the movement before it does not explain: the frame before is
 carried on by its own optical flow (DIS), and compared with what came. So a fast pan is no jolt,
@@ -9,12 +9,14 @@ but a change of colour, of sharpness, of place or of speed is one. A plain diffe
 such a step in a pan, and a flow *across* the join would explain a sudden change of place away.
 
 Joins lie between latents, and codecs tend to pulse there; so the usual jolt is that of the frames
-that are first in their latents, too, not of all frames.
+that are first in their latents, too, not of all frames. A loop's end is such a place: its first
+frame is a latent of its own.
 """
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable
 
 import cv2
 import numpy as np
@@ -33,13 +35,14 @@ UNSEEN = 0.5
 
 
 class SeamWatcher:
-    """Keeps three frames, and one number for each frame that it needs."""
+    """Keeps four frames, and one number for each frame that it needs."""
 
     name = "seam"
 
     def __init__(self, film: Film) -> None:
         self._film = film
         self._flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
+        self._first: Pixels | None = None
         self._recent: deque[Pixels] = deque(maxlen=3)
         self._jolts: dict[int, float] = {}
         self._frames = 0
@@ -48,13 +51,16 @@ class SeamWatcher:
         }
 
     def see(self, index: int, frame_HWC: Pixels) -> None:
+        if self._film.loop and index == 0:
+            self._first = frame_HWC
         self._recent.append(frame_HWC)
         self._frames = index + 1
-        if index in self._wanted:
-            self._jolts[index] = self._jolt()
+        # How long the film is, and so which frames are near a loop's end, is not known yet.
+        may_be_near = self._film.loop and index >= 2 and index % TEMPORAL_STRIDE == 1
+        if index in self._wanted or may_be_near:
+            self._jolts[index] = self._jolt(*self._recent)
 
-    def _jolt(self) -> float:
-        older_HWC, old_HWC, new_HWC = self._recent
+    def _jolt(self, older_HWC: Pixels, old_HWC: Pixels, new_HWC: Pixels) -> float:
         older_HW, old_HW = (cv2.cvtColor(p, cv2.COLOR_RGB2GRAY) for p in (older_HWC, old_HWC))
         back_HW2 = self._flow.calc(old_HW, older_HW, None)
         rows_HW, columns_HW = np.indices(old_HW.shape, np.float32)
@@ -72,9 +78,15 @@ class SeamWatcher:
         for join in self._film.joins:
             if not 2 <= join < self._frames:
                 raise ValueError(f"joins: {join} must lie in 2 .. {self._frames - 1}")
-        ratios = {join: self._ratio(join) for join in self._film.joins}
+        ratios = {join: self._ratio(self._jolts[join], _like(join)) for join in self._film.joins}
+        told = {join: self._film.seconds(join) for join in ratios}
+        if self._first is not None and self._frames > 2:
+            # Counted on into the next round; the first in their latents come after whole ones.
+            around = [frame % self._frames for frame in _like(self._frames + 1)]
+            _, older_HWC, old_HWC = self._recent
+            jolt = self._jolt(older_HWC, old_HWC, self._first)
+            ratios[0], told[0] = self._ratio(jolt, around), "the loop's end"
         worst = max(ratios, key=lambda join: ratios[join], default=None)
-        listed = (f"{self._film.seconds(join)}: {ratio:.2f}" for join, ratio in ratios.items())
         return [
             Score(
                 name="seam",
@@ -82,14 +94,15 @@ class SeamWatcher:
                 unit="times the usual jolt",
                 better=Better.LOWER,
                 frame=worst,
-                detail="; ".join(listed) or "no joins",
+                detail="; ".join(f"{told[join]}: {ratio:.2f}" for join, ratio in ratios.items())
+                or "no joins",
             )
         ]
 
-    def _ratio(self, join: int) -> float:
-        around = [frame for frame in _like(join) if frame not in self._film.joins]
+    def _ratio(self, jolt: float, like: Iterable[int]) -> float:
+        around = [frame for frame in like if frame not in self._film.joins]
         usual = [self._jolts[frame] for frame in around if frame in self._jolts]
-        return self._jolts[join] / max([UNSEEN, *([float(np.median(usual))] if usual else [])])
+        return jolt / max([UNSEEN, *([float(np.median(usual))] if usual else [])])
 
 
 def _like(join: int) -> list[int]:

@@ -8,10 +8,17 @@ None of them is ours: they are diffusers', torch's and torchao's, set up so that
 and resumable states.
 """
 
-from dreamontage.speed.effects import Effect, Exactness, describe, resumable, revision
-from dreamontage.speed.fitting import apply
-from dreamontage.speed.magnitudes import mag_ratios
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from dreamontage.speed.effects import Effect, Exactness, describe, resumable, revision, told
 from dreamontage.speed.options import FirstBlock, Mag, SpeedOptions, TaylorSeer
+from dreamontage.speed.reading import parse
+
+if TYPE_CHECKING:
+    from dreamontage.speed.fitting import apply, fit
+    from dreamontage.speed.magnitudes import mag_ratios
 
 __all__ = [
     "Effect",
@@ -22,7 +29,21 @@ __all__ = [
     "TaylorSeer",
     "apply",
     "describe",
+    "fit",
     "mag_ratios",
+    "parse",
     "resumable",
     "revision",
+    "told",
 ]
+
+_HOMES = {"apply": "fitting", "fit": "fitting", "mag_ratios": "magnitudes"}
+
+
+def __getattr__(name: str) -> Any:
+    # torch takes seconds to import, and whoever plans only asks what an option does to a key.
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -111,3 +111,11 @@ def resumable(options: SpeedOptions) -> bool:
     Where it is False, whoever drives the loop has no use for checkpoints.
     """
     return all(effect.resumable for effect in describe(options))
+
+
+def told(options: SpeedOptions) -> list[dict[str, str]]:
+    """The options as a film's record has them: what was set, and what that does to the film."""
+    return [
+        {"option": each.option, "setting": each.setting, "exactness": each.exactness.value}
+        for each in describe(options)
+    ]

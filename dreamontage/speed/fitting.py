@@ -61,6 +61,20 @@ def apply(pipe: Any, options: SpeedOptions, device: torch.device | None = None) 
     _guard(pipe, experts, options)
 
 
+def fit(pipe: Any, options: SpeedOptions, device: str) -> None:
+    """Bring the pipeline, in main memory, to where it computes, and set the options up on it.
+
+    Raises:
+        ValueError: as `apply`.
+    """
+    if options.group_offload is None:
+        pipe.to(device)
+        apply(pipe, options)
+    else:  # its experts need not fit there: they stay behind
+        apply(pipe, options, torch.device(device))
+        pipe.to(device)
+
+
 def _check_machine(options: SpeedOptions, device: torch.device, experts: list[Any]) -> None:
     if options.attention is not None:
         if device.type == "cpu" and options.attention not in _ATTENTION_ON_CPU:
@@ -174,7 +188,7 @@ def _guard(pipe: Any, experts: list[Any], options: SpeedOptions) -> None:
         state: DenoiseState | None = None,
         **kwargs: Any,
     ) -> Iterator[DenoiseState]:
-        _check_steps(options, sampler, state)
+        _check_steps(options, sampler, state, drafted=kwargs.get("draft") is not None)
         _check_tokens(pipe, options, segment, height, width)
         states: Iterator[DenoiseState] = denoise_segment(
             segment, height=height, width=width, sampler=sampler, state=state, **kwargs
@@ -191,13 +205,17 @@ def _guard(pipe: Any, experts: list[Any], options: SpeedOptions) -> None:
     pipe.denoise_segment = guarded
 
 
-def _check_steps(options: SpeedOptions, sampler: Sampler, state: DenoiseState | None) -> None:
+def _check_steps(
+    options: SpeedOptions, sampler: Sampler, state: DenoiseState | None, *, drafted: bool
+) -> None:
     cache = options.step_cache
     if cache is not None and state is not None:
         raise ValueError(
             f"state: a segment cannot go on from step {state.step} with step_cache set, since what "
             "the cache held is not stored; start it again without a state"
         )
+    if isinstance(cache, Mag) and drafted:
+        raise ValueError("step_cache = Mag counts steps from the first: a draft start has fewer")
     if isinstance(cache, Mag) and len(cache.ratios) != sampler.steps:
         raise ValueError(
             f"step_cache.ratios holds {len(cache.ratios)} numbers, one a step, and this segment "

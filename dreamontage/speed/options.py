@@ -5,8 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Any
 
-from diffusers.models.attention_dispatch import AttentionBackendName
-
+# Those of the diffusers that is pinned, by name: importing it would import torch.
+ATTENTIONS = (
+    *("native", "_native_cudnn", "_native_efficient", "_native_flash", "_native_math"),
+    *("_native_npu", "_native_xla", "flex", "xformers", "aiter_fa2_hub"),
+    *("flash", "flash_hub", "flash_varlen", "flash_varlen_hub", "flash_4_hub"),
+    *("_flash_3", "_flash_varlen_3", "_flash_3_hub", "_flash_3_varlen_hub"),
+    *("sage", "sage_hub", "sage_blackwell_hub", "sage_varlen"),
+    *("_sage_qk_int8_pv_fp8_cuda", "_sage_qk_int8_pv_fp8_cuda_sm90"),
+    *("_sage_qk_int8_pv_fp16_cuda", "_sage_qk_int8_pv_fp16_triton"),
+)
 _COMPILERS = ("inductor", "aot_eager", "eager")
 _OFFLOADS = ("block", "leaf")
 _QUANTISATIONS = ("int8", "int8-dynamic", "fp8")
@@ -74,7 +82,7 @@ class SpeedOptions:
     def __post_init__(self) -> None:
         for field, known in {
             "compile": _COMPILERS,
-            "attention": tuple(backend.value for backend in AttentionBackendName),
+            "attention": ATTENTIONS,
             "group_offload": _OFFLOADS,
             "quantise": _QUANTISATIONS,
         }.items():

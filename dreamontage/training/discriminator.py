@@ -24,6 +24,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
+from dreamontage import shipped
 from dreamontage.models.codec import LinearCodec
 from dreamontage.scorer.discriminator import LEVELS, WEIGHTS, CutDiscriminator
 from dreamontage.seeds import derive
@@ -36,6 +37,8 @@ HELD_OUT_SURFACE = "stones"
 assert HELD_OUT_SURFACE in SURFACES
 
 _RENDERED = 80  # most frames to render for a clip that is shown at a higher pace
+# A passage or a change of style at a higher pace would be next to a cut.
+_QUICK = worlds.Mixture(expressions=(0.5, 0.0, 0.25, 0.25, 0.0))
 _SMEAR = 3  # frames to either side that a codec may smear a fault over
 
 
@@ -107,6 +110,7 @@ def draw(
         width=width,
         device=device,
         photos_NCHW=photos_NCHW,
+        mixture=worlds.Mixture() if pace == 1 else _QUICK,
     )
     kept = [index for index, prompt in enumerate(prompts) if surfaces(prompt)]
     clips_BCTHW = clips_BCTHW[kept, :, ::pace]
@@ -204,7 +208,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("recipe", choices=sorted(RECIPES), nargs="?", default="scorer_cuts_cpu")
     parser.add_argument("--out", type=Path, default=WEIGHTS)
-    parser.add_argument("--codec", type=Path, default=WEIGHTS.parents[1] / "nano" / "vae")
+    parser.add_argument("--codec", type=Path, default=shipped.weights("nano") / "vae")
     parser.add_argument("--minutes", type=float, default=math.inf)
     parser.add_argument("--threads", type=int, default=1)
     asked = parser.parse_args()

@@ -22,7 +22,7 @@ from torch.nn import functional as F  # noqa: N812
 
 from dreamontage.scorer import discriminator
 from dreamontage.seeds import derive
-from dreamontage.training import checkpoint, flow, nano
+from dreamontage.training import checkpoint, flow, nano, pairstore
 from dreamontage.training.adaptive import Shape, Study, WindowsObjective, WindowSource, decode
 from dreamontage.training.feed import Batch
 from dreamontage.training.pairmaking import Judge, Pairs, judge_motion, make_pairs
@@ -42,7 +42,8 @@ class Preferences:
     """How pairs are made and learnt from.
 
     `beta` scales squared errors that are averaged over a window's values. `pairs` are wanted of
-    each maker; `held_out` of all of them are kept for the scores.
+    each maker; `held_out` of all of them are kept for the scores. With `given`, the pairs are those
+    of that file (see `pairstore`), and none are made.
     """
 
     shape: Shape
@@ -54,6 +55,7 @@ class Preferences:
     held_out: int = 64
     gap_cuts: float = 0.3  # levels of the discriminator
     gap_motion: float = 0.05  # of the true film's changes
+    given: Path | None = None
 
 
 def flow_dpo(
@@ -94,8 +96,10 @@ class PreferenceObjective:
         self.held_out, self.pairs = _taken(every, apart), _taken(every, ~apart)
 
     def _make(self) -> Pairs:
-        """Pairs of both makers, half and half, by the reference."""
+        """Pairs of both makers, half and half, by the reference; or those that are given."""
         setting, wanted = self.setting, self.preferences
+        if wanted.given is not None:
+            return pairstore.read(wanted.given)
         cuts = discriminator.load().to(setting.device)
 
         def judge_cuts(made_BCTHW: Tensor, true_BCTHW: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """A film of latents, made larger: decoded, interpolated and encoded again, latent by latent.
 
-Shape legend: B batch, C = 3 colours, Z latent channels, T pixel frames, L latent frames, H W height
-and width.
+Shape legend: B batch, N pictures, C = 3 colours, Z latent channels, T pixel frames, L latent
+frames, H W height and width.
 """
 
 from __future__ import annotations
@@ -17,11 +17,15 @@ from torch.nn import functional as F  # noqa: N812
 
 from dreamontage.models import autoencoder
 from dreamontage.models.codec import LinearCodec
+from dreamontage.pictures import Picture, pixels
 from dreamontage.plan import Segment
 
 
-def enlarge(vae: Any, latents: Iterable[Tensor], height: int, width: int) -> Iterator[Tensor]:
-    """Decode, enlarge to ``height`` x ``width`` pixels and encode again, latent by latent.
+def enlarge(
+    vae: Any, latents: Iterable[Tensor], size: tuple[int, int], grid: tuple[int, int]
+) -> Iterator[Tensor]:
+    """Decode, enlarge to ``size``, pad to ``grid`` (height and width in pixels) and encode again,
+    latent by latent.
 
     Through pixels, since latents of this kind of autoencoder cannot be interpolated; once for a
     film, so nothing adds up from window to window.
@@ -29,9 +33,38 @@ def enlarge(vae: Any, latents: Iterable[Tensor], height: int, width: int) -> Ite
     encoder = StreamingEncoder(vae)
     for video_BCTHW in autoencoder.decode(vae, latents):
         frames_BTCHW = video_BCTHW.transpose(1, 2)
-        large_BTCHW = F.interpolate(frames_BTCHW.flatten(0, 1), (height, width), mode="bicubic")
-        large_BCTHW = large_BTCHW.unflatten(0, frames_BTCHW.shape[:2]).transpose(1, 2)
+        large_NCHW = F.interpolate(frames_BTCHW.flatten(0, 1), size, mode="bicubic")
+        padded_NCHW = _padded(large_NCHW, grid)
+        large_BCTHW = padded_NCHW.unflatten(0, frames_BTCHW.shape[:2]).transpose(1, 2)
         yield encoder(large_BCTHW.clamp(-1, 1))
+
+
+def pad(picture: Picture, size: tuple[int, int], grid: tuple[int, int]) -> Tensor:
+    """A condition's picture of ``size`` on the model's ``grid``, (3, H, W).
+
+    Raises:
+        ValueError: if it has another size.
+    """
+    picture_CHW = pixels([picture], *size)[0, :, 0]
+    return _padded(picture_CHW[None], grid)[0]
+
+
+def _padded(picture_NCHW: Tensor, grid: tuple[int, int]) -> Tensor:
+    """Its last row and column repeated: what is added goes on where the picture ends."""
+    below, beside = (grid[i] - picture_NCHW.shape[2 + i] for i in (0, 1))
+    return F.pad(picture_NCHW, (0, beside, 0, below), mode="replicate")
+
+
+def met_again(film: Iterable[Tensor], head: int) -> Iterator[Tensor]:
+    """A film latent by latent and, after a loop's end, what its closing window has of its first
+    ``head`` latents: all but the very first, which has no whole latent of its own there.
+    """
+    first: list[Tensor] = []
+    for latent_BZ1HW in film:
+        if len(first) < head:
+            first.append(latent_BZ1HW)
+        yield latent_BZ1HW
+    yield from first[1:]
 
 
 def cut(film: Iterable[Tensor], segments: Sequence[Segment]) -> Iterator[tuple[Segment, Tensor]]:

@@ -27,19 +27,25 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from dreamontage.conditioning import MASK_CHANNELS, Clip, IntermTrack, Keyframe
+from dreamontage.conditioning import (
+    MASK_CHANNELS,
+    Clip,
+    IntermTrack,
+    Keyframe,
+    head_again,
+    with_pictures,
+)
 from dreamontage.models import autoencoder
 from dreamontage.pipeline import DreaMontagePipeline
 from dreamontage.plan import Segment
-from dreamontage.sampling import DenoiseState, Sampler, denoise
-from dreamontage.sar import fuse, tail_of
+from dreamontage.sampling import DenoiseState, Sampler, denoise, entered, entry
+from dreamontage.sar import fuse, head_of, tail_of
 from dreamontage.seeds import derive
-from dreamontage.upscale.enlarge import cut, enlarge
+from dreamontage.upscale.enlarge import cut, enlarge, met_again, pad
 from dreamontage.upscale.tiling import TiledDenoiser, tiles
 
 SCALES = (1.5, 2.0, 2.25)
@@ -89,23 +95,35 @@ class Upscaler:
         if not 0 < self.strength <= 1:
             raise ValueError(f"strength = {self.strength} must lie above 0 and be at most 1")
 
-    def size(self, height: int, width: int, *, pipe: DreaMontagePipeline) -> tuple[int, int]:
-        """The target's height and width in pixels, at which conditions have to come.
+    def size(self, height: int, width: int) -> tuple[int, int]:
+        """The film's height and width in pixels: what is shown, and what conditions have to have.
 
         Raises:
-            ValueError: if the enlarged size is off the SR model's grid.
+            ValueError: if that is no whole number of pixels.
         """
-        sides = (("height", height), ("width", width))
-        for (field, side), patch in zip(sides, patch_of(pipe), strict=True):
-            step = patch * int(pipe.vae.config.scale_factor_spatial)
-            enlarged = side * Fraction(self.scale)
-            if enlarged % step:
-                fits = (step / Fraction(self.scale)).numerator
+        enlarged = []
+        for field, side in (("height", height), ("width", width)):
+            exact = side * Fraction(self.scale)
+            if exact.denominator != 1:
                 raise ValueError(
-                    f"{field} = {side} times {self.scale} is {float(enlarged):g}, no multiple of "
-                    f"{step}: it must be a multiple of {fits}"
+                    f"{field} = {side} times {self.scale} is {float(exact):g}, no whole number of "
+                    f"pixels: it must be a multiple of {Fraction(self.scale).denominator}"
                 )
-        return int(height * self.scale), int(width * self.scale)
+            enlarged.append(int(exact))
+        return enlarged[0], enlarged[1]
+
+    def padded(self, height: int, width: int, *, pipe: DreaMontagePipeline) -> tuple[int, int]:
+        """The height and width in pixels that the model works at: `size`, made up to its grid.
+
+        480 lines times 2.25 are 1080, which is no multiple of 16: the picture's last row and
+        column are repeated up to 1088, and of the frames that come of it `size` is shown.
+        """
+        scale = int(pipe.vae.config.scale_factor_spatial)
+        rows, columns = (
+            -(-side // (patch * scale)) * patch * scale
+            for side, patch in zip(self.size(height, width), patch_of(pipe), strict=True)
+        )
+        return rows, columns
 
 
 def upscale(
@@ -124,15 +142,17 @@ def upscale(
     """Enlarge and refine a shot; yields its latents at the target size, each once, in order.
 
     Memory holds two windows at the target size, whatever the film's length; a call of the model
-    sees one tile of one window. ``autoencoder.decode`` turns what comes out into frames.
+    sees one tile of one window. ``autoencoder.decode`` turns what comes out into frames, of
+    ``upscaler.padded`` pixels: cut them to ``upscaler.size``, from the top left.
 
     Args:
         latents: the base film as runs of latents_BZLHW, as ``sar.fuse`` or the pipeline yield them;
             from the same autoencoder as ``pipe.vae``.
         pipe: the SR model: a folder like any other, its DiT with ``sr_channels(z)`` channels.
-        segments: ``plan_shot(..., geometry=pipe.geometry)``: the SR model's own windows.
+        segments: ``plan_shot(..., geometry=pipe.geometry)``: the SR model's own windows, those of a
+            loop for a loop.
         height, width: of the base film, in pixels.
-        conditions: the shot's stills and clips, with pictures of the *target's* size.
+        conditions: the shot's stills and clips, with pictures of ``upscaler.size``.
         sampler: the SR model's own settings, if not given.
 
     Raises:
@@ -152,15 +172,19 @@ def upscale(
                 f"tile_latents' {field}, {side}, and overlap_latents = {upscaler.overlap_latents} "
                 f"must be multiples of the model's patch, {step}"
             )
-    size = upscaler.size(height, width, pipe=pipe)
+    size = upscaler.size(height, width)
+    grid = upscaler.padded(height, width, pipe=pipe)
     sampler = sampler or pipe.sampler()
     entry(pipe.scheduler, sampler.steps, upscaler.strength)
     encode = functools.partial(autoencoder.encode, pipe.vae)
-    track = IntermTrack(condition.place(encode, *size) for condition in conditions)
+    padded = (with_pictures(each, lambda picture: pad(picture, size, grid)) for each in conditions)
+    track = IntermTrack(condition.place(encode, *grid) for condition in padded)
 
     def windows() -> Iterator[tuple[Segment, Tensor]]:
         refined_BZLHW: Tensor | None = None
-        for segment, enlarged_BZLHW in cut(enlarge(pipe.vae, latents, *size), segments):
+        first_BZLHW: Tensor | None = None
+        film = met_again(enlarge(pipe.vae, latents, size, grid), segments[-1].head)
+        for segment, enlarged_BZLHW in cut(film, segments):
             states = refine(
                 segment,
                 pipe=pipe,
@@ -168,11 +192,14 @@ def upscale(
                 enlarged_BZLHW=enlarged_BZLHW,
                 track=track,
                 previous_BZLHW=refined_BZLHW,
+                head_BZLHW=first_BZLHW,
                 sampler=sampler,
                 negative_prompt=negative_prompt,
                 seed=seed,
             )
             refined_BZLHW = deque(states, maxlen=1)[0].latents_BCLHW
+            if segments[-1].head and first_BZLHW is None:
+                first_BZLHW = refined_BZLHW
             yield segment, refined_BZLHW
 
     return fuse(windows())
@@ -187,6 +214,7 @@ def refine(
     enlarged_BZLHW: Tensor,
     track: IntermTrack,
     previous_BZLHW: Tensor | None,
+    head_BZLHW: Tensor | None = None,
     sampler: Sampler,
     negative_prompt: str = "",
     seed: int = 0,
@@ -197,6 +225,7 @@ def refine(
         enlarged_BZLHW: the window's part of the enlarged film, at the target's size.
         track: the conditions, placed at the target's size.
         previous_BZLHW: the refined latents of the window before; None for the first.
+        head_BZLHW: the refined latents of the first window, for the closing one of a loop.
         seed: the shot's; a latent's noise comes from it and from its place in the shot.
     """
     device = pipe._execution_device
@@ -212,6 +241,10 @@ def refine(
         dim=2,
     ).to(device)
     tail_BZLHW = None if previous_BZLHW is None else tail_of(segment, previous_BZLHW)
+    if segment.head:
+        assert head_BZLHW is not None, "a loop is closed with what it began with"
+        again = head_again(segment.stop - segment.head, head_of(segment, head_BZLHW))
+        track = IntermTrack([*track.placements, again])
     given_BCLHW = track.window(segment.start, segment.stop, tail_BZLHW, noise_BZLHW)
     shared_BCNHW, shared_frames = None, list[int]()
     if upscaler.shared_rope:
@@ -241,12 +274,12 @@ def refine(
         shared_BCNHW=shared_BCNHW,
         shared_frames=shared_frames,
     )
-    step, level = entry(pipe.scheduler, sampler.steps, upscaler.strength)
-    state = DenoiseState(
-        step=step,
-        total=sampler.steps,
-        latents_BCLHW=torch.lerp(enlarged_BZLHW, noise_BZLHW, level),
-        scheduler={},  # no history: a multistep solver begins here as it does at the first step
+    state = entered(
+        pipe.scheduler,
+        steps=sampler.steps,
+        strength=upscaler.strength,
+        film_BCLHW=enlarged_BZLHW,
+        noise_BCLHW=noise_BZLHW,
     )
     yield from denoise(
         denoiser, pipe.scheduler, noise_BCLHW=noise_BZLHW, steps=sampler.steps, state=state
@@ -271,21 +304,3 @@ def appended_frames(
         frames.append(torch.cat([still_BZ1HW, mask_M1HW[None], still_BZ1HW, still_BZ1HW], dim=1))
     places = [each.start - start for each in inside]
     return (torch.cat(frames, dim=2) if frames else None), places
-
-
-def entry(scheduler: Any, steps: int, strength: float) -> tuple[int, float]:
-    """The first of the ``steps`` whose noise level is at most ``strength``, and that level.
-
-    Raises:
-        ValueError: if the schedule has no step that low.
-    """
-    scheduler = type(scheduler).from_config(scheduler.config)
-    scheduler.set_timesteps(steps)
-    levels = scheduler.sigmas[:-1].tolist()
-    for step, level in enumerate(levels):
-        if level <= strength:
-            return step, level
-    raise ValueError(
-        f"strength = {strength} is below the last noise level of {steps} steps, {levels[-1]:.3f}: "
-        "raise it, or the steps"
-    )

@@ -8,8 +8,16 @@ from typing import Any
 
 from db.models import Take
 from db.states import DeliverableKind, Verdict
-from dreamontage import keys
-from dreamontage.film import ShotFilm, ToldCondition, deliver, slug, told_shot
+from dreamontage import keys, speed
+from dreamontage.film import (
+    ShotFilm,
+    ToldCondition,
+    deliver,
+    shot_notes,
+    slug,
+    told_draft,
+    told_shot,
+)
 from flows.farm import Farm
 from flows.steps.shots import board_of, context_of, sampler_of
 from flows.steps.takes import fetch_mezzanine
@@ -45,6 +53,7 @@ def assemble(farm: Farm, storyboard_id: str) -> Assembled:
                     mezzanine=fetch_mezzanine(farm, take, folder / f"{index}.mkv"),
                     frames=context.shot.frames,
                     conditions=context.placed,
+                    notes=shot_notes(context.wanted),
                 )
             )
         name = "-".join(filter(None, (slug(board.title), storyboard.variant, storyboard_id)))
@@ -59,8 +68,9 @@ def assemble(farm: Farm, storyboard_id: str) -> Assembled:
                 "variant": storyboard.variant,
                 "model": {
                     "folder": farm.settings.weights.name,
-                    "revision": farm.revision,
+                    "revision": farm.made_by,
                     "machine": keys.machine_kind(farm.settings.device),
+                    "speed": speed.told(farm.settings.speed_options),
                 },
                 "sampler": sampler_of(farm, board),
                 "shots": [_told(farm, take) for take in takes],
@@ -93,9 +103,17 @@ def _chosen(takes: Sequence[Take]) -> Take:
 
 def _told(farm: Farm, take: Take) -> dict[str, Any]:
     context = context_of(farm, take.shot_id)
+    shot = context.shot
     return told_shot(
-        name=context.shot.name,
-        frames=context.shot.frames,
+        name=shot.name,
+        frames=shot.frames,
+        loop=context.wanted.loop,
+        draft=told_draft(
+            context.wanted,
+            asset=shot.draft_asset,
+            rendition=shot.draft_address and parse(shot.draft_address).digest,
+            spec=shot.draft_spec,
+        ),
         attempt=take.attempt,
         seed=take.seed,
         segments=[(slot.key, slot) for slot in farm.repository.take_segments(take.id)],

@@ -10,12 +10,15 @@ from typing import TYPE_CHECKING
 
 from db.leases import Lease, LostLease
 from db.states import SegmentState
+from dreamontage import speed
 from flows.farm import Farm
 from flows.steps.prompts import embedding_of
 from flows.steps.shots import PlannedSegment, context_of, plan_of, sampler_of
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from dreamontage.conditioning import Clip, Keyframe
 
 Progress = Callable[[int, int], None]
 """Told after each denoise step: the step, and how many there are."""
@@ -103,28 +106,42 @@ def _denoise(farm: Farm, planned: PlannedSegment, lease: Lease, progress: Progre
     from safetensors.torch import save
 
     from dreamontage.sampling import state_from_bytes, state_to_bytes
-    from dreamontage.take import load_condition
-    from flows.model import load
+    from dreamontage.take import load_condition, load_draft
+    from flows.model import pipeline_of
 
     take = farm.repository.take(planned.take_id)
     context = context_of(farm, take.shot_id)
-    segment = plan_of(farm, context, take.seed).segments[planned.index]
-    pipe = load(farm.settings.weights, farm.settings.device, farm.revision)
+    plan = plan_of(farm, context, take.seed)
+    segment = plan.segments[planned.index]
+    pipe = pipeline_of(farm)
     size = context.board.size
+    draft = None
     with farm.scratch() as folder:
-        conditions = [
-            load_condition(
-                context.placed[index],
-                farm.store.fetch(context.renditions[index], folder / f"{index}"),
+
+        def condition(index: int) -> Keyframe | Clip:
+            path = farm.store.fetch(context.renditions[index], folder / f"{index}")
+            return load_condition(context.placed[index], path)
+
+        conditions = [condition(index) for index in segment.conditions]
+        if context.wanted.draft is not None:
+            address = context.shot.draft_address
+            draft = load_draft(
+                segment,
+                plan,
+                context.placed,
+                load=condition,
+                animatic=farm.store.fetch(address, folder / "draft") if address else None,
             )
-            for index in segment.conditions
-        ]
     track = pipe.track(conditions, size.height, size.width)
-    previous_BCLHW = None
+    previous_BCLHW = head_BCLHW = None
     if segment.tail:
         slots = farm.repository.take_segments(take.id)
         previous_BCLHW = latents_of(farm, slots[segment.index - 1].key)
-    stored = lease.checkpoint_address and farm.read(lease.checkpoint_address)
+        if segment.head:
+            head_BCLHW = latents_of(farm, slots[0].key)
+    # What a step cache holds is in no stored state: with one, a segment starts from its noise.
+    resumable = speed.resumable(farm.settings.speed_options)
+    stored = resumable and lease.checkpoint_address and farm.read(lease.checkpoint_address)
     state = state_from_bytes(stored) if stored else None  # a lost one costs its steps, no more
     sampler = sampler_of(farm, context.board)
     guided = sampler["guidance"] > 1
@@ -133,6 +150,9 @@ def _denoise(farm: Farm, planned: PlannedSegment, lease: Lease, progress: Progre
         segment,
         track=track,
         previous_BCLHW=previous_BCLHW,
+        head_BCLHW=head_BCLHW,
+        draft=draft,
+        strength=context.wanted.draft_strength,
         height=size.height,
         width=size.width,
         sampler=pipe.sampler(int(sampler["steps"]), sampler["guidance"]),
@@ -145,7 +165,8 @@ def _denoise(farm: Farm, planned: PlannedSegment, lease: Lease, progress: Progre
     for state in states:
         run += 1
         progress(state.step, state.total)
-        if not state.done and state.step % farm.settings.checkpoint_every == 0:
+        due = state.step % farm.settings.checkpoint_every == 0
+        if resumable and due and not state.done:
             address = farm.store.put("checkpoints", state_to_bytes(state), ".safetensors")
             farm.repository.save_checkpoint(lease, address, state.step, steps_run=run - saved)
             saved = run

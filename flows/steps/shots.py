@@ -8,7 +8,8 @@ from fractions import Fraction
 from db.leases import SegmentSlot
 from db.models import Shot
 from db.states import ShotState, Verdict
-from dreamontage import keys
+from dreamontage import keys, storyboard
+from dreamontage.draft import key_of
 from dreamontage.plan import Placed, ShotPlan, plan_shot
 from dreamontage.seeds import take_seed
 from dreamontage.storyboard import Storyboard, loads
@@ -39,6 +40,11 @@ class ShotContext:
     def fps(self) -> Fraction:
         return self.board.fps
 
+    @property
+    def wanted(self) -> storyboard.Shot:
+        """The shot as the storyboard has it."""
+        return self.board.shots[self.shot.index]
+
 
 def context_of(farm: Farm, shot_id: str) -> ShotContext:
     shot = farm.repository.shot(shot_id)
@@ -62,10 +68,11 @@ def plan_of(farm: Farm, context: ShotContext, seed: int) -> ShotPlan:
     return plan_shot(
         frames=context.shot.frames,
         fps=context.fps,
-        prompts=context.board.shots[context.shot.index].prompts,
+        prompts=context.wanted.prompts,
         conditions=context.placed,
         seed=seed,
         geometry=farm.geometry,
+        loop=context.wanted.loop,
     )
 
 
@@ -92,18 +99,17 @@ def takes_allowed(farm: Farm) -> int:
     return 1 if farm.facts.smoke else farm.settings.max_takes
 
 
-def plan_take(farm: Farm, shot_id: str, attempt: int) -> list[PlannedSegment]:
-    """Begin a take: its seed, its segments and their keys. Reads no model, only its revision."""
-    context = context_of(farm, shot_id)
-    seed = take_seed(context.shot.seed, attempt)
-    take = farm.repository.start_take(shot_id, attempt, seed)
+def slots_of(farm: Farm, context: ShotContext, seed: int) -> list[SegmentSlot]:
+    """What a take with this seed is made of, as this farm's model and settings have it."""
     sampler = sampler_of(farm, context.board)
     steps = int(sampler["steps"])
     digests = [parse(address).digest for address in context.renditions]
+    animatic = context.shot.draft_address and parse(context.shot.draft_address).digest
     slots: list[SegmentSlot] = []
-    for segment in plan_of(farm, context, seed).segments:
+    plan = plan_of(farm, context, seed)
+    for segment in plan.segments:
         key = keys.segment_key(
-            model_revision=farm.revision,
+            model_revision=farm.made_by,
             machine=keys.machine_kind(farm.settings.device),
             segment=segment,
             conditions=keys.window_conditions(segment, context.placed, digests),
@@ -113,6 +119,15 @@ def plan_take(farm: Farm, shot_id: str, attempt: int) -> list[PlannedSegment]:
             negative_prompt=context.board.negative_prompt if sampler["guidance"] > 1 else "",
             sampler=sampler,
             previous=slots[-1].key if slots else None,
+            head=slots[0].key if segment.head else None,
+            draft=key_of(
+                segment,
+                plan,
+                context.wanted,
+                placed=context.placed,
+                digests=digests,
+                animatic=animatic,
+            ),
         )
         slots.append(
             SegmentSlot(
@@ -124,9 +139,18 @@ def plan_take(farm: Farm, shot_id: str, attempt: int) -> list[PlannedSegment]:
                 tail=segment.tail,
             )
         )
+    return slots
+
+
+def plan_take(farm: Farm, shot_id: str, attempt: int) -> list[PlannedSegment]:
+    """Begin a take: its seed, its segments and their keys. Reads no model, only its revision."""
+    context = context_of(farm, shot_id)
+    seed = take_seed(context.shot.seed, attempt)
+    take = farm.repository.start_take(shot_id, attempt, seed)
+    slots = slots_of(farm, context, seed)
     farm.repository.set_take_segments(take.id, slots)
     farm.repository.set_shot_state(shot_id, ShotState.RENDERING)
     return [
-        PlannedSegment(take_id=take.id, index=slot.index, key=slot.key, steps=steps)
+        PlannedSegment(take_id=take.id, index=slot.index, key=slot.key, steps=slot.steps)
         for slot in slots
     ]

@@ -8,34 +8,38 @@ from pathlib import Path
 
 from db.models import Take
 from db.states import Verdict
-from db.takes import ScoreRow
+from db.takes import ScoreRow, StaleTake
 from dreamontage import scorer
 from dreamontage.intake import condition_label
 from flows.farm import Farm
 from flows.steps.segments import LostWork, latents_of
-from flows.steps.shots import context_of, plan_of
+from flows.steps.shots import context_of, plan_of, slots_of
 from storage import NotFound, Torn
 
 
 def decode_take(farm: Farm, take_id: str) -> str:
-    """Fuse and decode a take's segments into its mezzanine; returns that one's address."""
+    """Fuse and decode a take's segments into its mezzanine; returns that one's address.
+
+    Raises:
+        LostWork: when latents are not in the store any more.
+        StaleTake: when the take is planned for another model, or is by the time it is decoded.
+    """
     from dreamontage.take import write_take
-    from flows.model import load
+    from flows.model import pipeline_of
 
     take = farm.repository.take(take_id)
     if take.mezzanine_address is not None:
         return take.mezzanine_address
     context = context_of(farm, take.shot_id)
-    slots = farm.repository.take_segments(take_id)
+    keys = [slot.key for slot in farm.repository.take_segments(take_id)]
+    if keys != [slot.key for slot in slots_of(farm, context, take.seed)]:
+        raise StaleTake(f"take {take_id} was planned for another model: plan it again")
     segments = plan_of(farm, context, take.seed).segments
-    pipe = load(farm.settings.weights, farm.settings.device, farm.revision)
+    pipe = pipeline_of(farm)
     with farm.scratch() as folder:
         film = write_take(
             pipe.vae,
-            (
-                (segment, latents_of(farm, slot.key))
-                for segment, slot in zip(segments, slots, strict=True)
-            ),
+            ((segment, latents_of(farm, key)) for segment, key in zip(segments, keys, strict=True)),
             folder / "take.mkv",
             frames=context.shot.frames,
             width=context.board.size.width,
@@ -43,7 +47,7 @@ def decode_take(farm: Farm, take_id: str) -> str:
             fps=context.fps,
         )
         address = farm.store.put("takes", film, ".mkv")
-    farm.repository.finish_take(take_id, address)
+    farm.repository.finish_take(take_id, address, made_of=keys)
     return address
 
 
@@ -53,7 +57,8 @@ def fetch_mezzanine(farm: Farm, take: Take, path: Path) -> Path:
     Raises:
         LostWork: when they are not in the store any more; the take is then open to be decoded.
     """
-    assert take.mezzanine_address is not None, "a take is decoded before it is used"
+    if take.mezzanine_address is None:
+        raise LostWork(f"take {take.id} has no frames, or not any more: decode it")
     try:
         return farm.store.fetch(take.mezzanine_address, path)
     except (NotFound, Torn) as error:
@@ -72,9 +77,15 @@ class Judged:
 
 
 def gate_take(farm: Farm, take_id: str, *, takes_left: int) -> Judged:
-    """Measure a decoded take, judge it by the farm's thresholds, and store both."""
+    """Measure a decoded take, judge it by the farm's thresholds, and store both.
+
+    Raises:
+        LostWork: when it has no frames.
+        StaleTake: when it has others by the time it is judged.
+    """
     take = farm.repository.take(take_id)
     context = context_of(farm, take.shot_id)
+    plan = plan_of(farm, context, take.seed)
     with farm.scratch() as folder:
         film = scorer.Film(
             path=fetch_mezzanine(farm, take, folder / "take.mkv"),
@@ -88,7 +99,8 @@ def gate_take(farm: Farm, take_id: str, *, takes_left: int) -> Judged:
                 )
                 for placed, address in zip(context.placed, context.renditions, strict=True)
             ),
-            joins=plan_of(farm, context, take.seed).joins,
+            joins=plan.joins,
+            loop=plan.loop,
         )
         scores = scorer.measure(film)
     judgement = scorer.judge(
@@ -98,9 +110,9 @@ def gate_take(farm: Farm, take_id: str, *, takes_left: int) -> Judged:
         ScoreRow(name=score.name, value=score.value, frame=score.frame, detail=score.detail)
         for score in scores
     ]
-    farm.repository.add_scores(take_id, rows)
     verdict = Verdict(judgement.verdict.value)
-    farm.repository.set_verdict(take_id, verdict, judgement.reasons)
+    assert take.mezzanine_address is not None
+    farm.repository.judge_take(take_id, verdict, judgement.reasons, rows, of=take.mezzanine_address)
     return Judged(verdict=verdict, reasons=judgement.reasons, scores=rows)
 
 

@@ -1,0 +1,112 @@
+"""Preference pairs: a file that DPO and the scorer share, whose faults are told all at once."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from dreamontage.training import pairstore
+from dreamontage.training.pairmaking import Pairs
+from dreamontage.training.pairs import MOST_TOLD, Pair, of_source, read_pairs, write_pairs
+
+
+def pair(**other: object) -> Pair:
+    given = {"prompt": "a cat", "winner": "a.mkv", "loser": "b.mkv", "judge": "cuts", "source": "A"}
+    return Pair.model_validate({**given, **other})
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for name in ("a.mkv", "b.mkv", "c.mkv", "conditions.safetensors"):
+        (tmp_path / name).write_bytes(b"film")
+    return tmp_path
+
+
+def test_what_is_written_is_read(folder: Path) -> None:
+    pairs = [
+        pair(prompt="größer\nals du"),
+        pair(winner="c.mkv", source="B", judge="Ann", margin=2.5),
+        pair(loser="c.mkv", conditions="conditions.safetensors"),
+    ]
+    write_pairs(folder / "pairs.jsonl", pairs)
+    assert read_pairs(folder / "pairs.jsonl") == pairs
+    assert of_source(pairs, "B") == pairs[1:2]
+    lines = (folder / "pairs.jsonl").read_text().splitlines()
+    assert len(lines) == 3
+    assert set(json.loads(lines[0])) == {"prompt", "winner", "loser", "judge", "source"}
+
+
+def test_all_faults_are_told_at_once_with_their_lines(folder: Path) -> None:
+    path = folder / "pairs.jsonl"
+    good = pair().model_dump(exclude_none=True)
+    path.write_text(
+        "\n".join(
+            [
+                json.dumps(good),
+                "",
+                '{"prompt": "a',
+                json.dumps({**good, "source": "C", "jugde": "cuts"}),
+                json.dumps({**good, "winner": "nowhere.mkv"}),
+                json.dumps({**good, "winner": "c.mkv", "loser": "c.mkv", "margin": -1}),
+                json.dumps({**good, "winner": "c.mkv", "loser": "c.mkv"}),
+                json.dumps({**good, "winner": "b.mkv", "loser": "a.mkv"}),
+                "[1]",
+            ]
+        )
+    )
+    with pytest.raises(ValueError, match="line 3") as caught:
+        read_pairs(path)
+    told = str(caught.value).splitlines()
+    assert [line.removeprefix(f"{path}: ").split(": ")[0] for line in told] == [
+        *(
+            "line 3 is no JSON",
+            "line 4",
+            "line 4",
+            "line 5",
+            "line 6",
+            "line 7",
+            "line 8",
+            "line 9 = a list",
+        )
+    ]
+    assert "source = 'C': Input should be 'A' or 'B'" in told[1]
+    assert "jugde = 'cuts': Extra inputs are not permitted" in told[2]
+    assert told[3].endswith("winner = 'nowhere.mkv': there is no such file")
+    assert "margin = -1" in told[4]
+    assert told[5].endswith("loser = 'c.mkv' is the winner itself")
+    assert told[6].endswith("winner, loser are the films of line 1, too")
+
+
+def test_a_file_of_faults_stays_readable(folder: Path) -> None:
+    path = folder / "pairs.jsonl"
+    path.write_text("no\n" * 1000)
+    with pytest.raises(ValueError, match=f"{1000 - MOST_TOLD} faults more") as caught:
+        read_pairs(path)
+    assert len(str(caught.value).splitlines()) == MOST_TOLD + 1
+    path.write_text("\n")
+    with pytest.raises(ValueError, match="holds no pairs"):
+        read_pairs(path)
+
+
+def test_latents_are_stored_with_their_pairs(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    made = Pairs(
+        winner_PZLHW=torch.randn(2, 4, 3, 2, 2).half(),
+        loser_PZLHW=torch.randn(2, 4, 3, 2, 2).half(),
+        condition_PCLHW=torch.randn(2, 5, 3, 2, 2).half(),
+        prompts_PSD=torch.randn(2, 6, 8).half(),
+    )
+    path = pairstore.write(
+        tmp_path, made, prompts=["a", "b"], judge="cuts", source="A", margins=[1.5, 0.5]
+    )
+    assert [line.margin for line in read_pairs(path)] == [1.5, 0.5]
+    found = pairstore.read(path)
+    for name, values in made.tensors().items():
+        assert torch.equal(found.tensors()[name], values), name
+    bare = [line.model_copy(update={"conditions": None}) for line in read_pairs(path)]
+    write_pairs(path, bare)
+    with pytest.raises(ValueError, match="no conditions are given for 0000/winner"):
+        pairstore.read(path)
