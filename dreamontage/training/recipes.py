@@ -254,12 +254,27 @@ def _wan_recipes() -> tuple[Recipe, ...]:
     )
 
 
+def nano_superres_cpu() -> Recipe:
+    """Super-resolution for `nano_base_cpu`'s films, from one of its exports' codec."""
+    study = Study(
+        shapes=(
+            Shape(weight=2, latents=4, height=144, width=144, batch=2),
+            Shape(weight=1, latents=7, height=96, width=96, batch=2),
+        ),
+        size=nano.Size(heads=4, layers=4, ffn=768, patch=(1, 2, 2)),
+        held_out=4,
+    )
+    build = partial(SuperresObjective, study=study)
+    return Recipe(name="nano_superres_cpu", build=build, decay=0.3, ema=0.998)
+
+
 _STAGES = (_base, _adaptive, _expression, _preference, _superres)
 
 RECIPES: dict[str, Recipe] = {
     recipe.name: recipe
     for recipe in (
         nano_base_cpu(),
+        nano_superres_cpu(),
         *(stage(machine) for machine in (_H100, _SMOKE) for stage in _STAGES),
         *_wan_recipes(),
     )
