@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from dreamontage import shipped
 from flows.settings import Settings, read_settings
 from storage import FolderStore
 
@@ -14,11 +15,24 @@ def test_children_read_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         database_url="postgresql://u:p@h/d",
         s3_secure=False,
         max_takes=7,
+        sr_weights=tmp_path / "sr",
         speed="{step_cache: {first_block: {threshold: 0.1}}}",
     )
     for name, value in settings.environment().items():
         monkeypatch.setenv(name, value)
     assert read_settings() == settings
+
+
+def test_the_super_resolution_model_is_the_shipped_one_where_there_is_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shipped, "_PACKAGE", tmp_path / "dreamontage")
+    assert Settings(home=tmp_path).sr_weights is None
+    folder = tmp_path / "weights" / "nano-sr"
+    folder.mkdir(parents=True)
+    assert Settings(home=tmp_path).sr_weights == folder
+    monkeypatch.setenv("DREAMONTAGE_SR_WEIGHTS", "own")
+    assert Settings(home=tmp_path).sr_weights == Path("own").absolute()
 
 
 def test_prefect_profile_stays_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

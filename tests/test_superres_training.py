@@ -16,6 +16,7 @@ from dreamontage.training.recipe import Setting
 from dreamontage.training.superres import SuperresObjective
 from dreamontage.training.windows import Guides, build
 from dreamontage.upscale.enlarge import enlarge
+from dreamontage.upscale.model import SrModel
 from dreamontage.upscale.stage import appended_frames
 
 SIDE, FRAMES = 48, 17
@@ -106,3 +107,10 @@ def test_a_run_learns_with_the_tokens_and_without(tmp_path: Path) -> None:
     assert kinds == {True, False}
     scores = objective.scores(objective.model)
     assert scores["enlarged_psnr"] > scores["psnr"], "an untrained model spoils the film"
+    facts = {"recipe": "r", "examples": 4, "step": 1, "hardware": "a CPU", "training_seconds": 1}
+    facts |= {"scores": scores, "untrained": scores}
+    state = {name: value.detach() for name, value in objective.model.state_dict().items()}
+    objective.export(state, tmp_path / "exported", facts)
+    upscaler = SrModel.from_folder(tmp_path / "exported").upscaler(1.5)
+    assert upscaler.tile_latents == (4, 4), "as large as what was seen: 32 pixels"
+    assert upscaler.strength == superres.STRENGTH

@@ -372,8 +372,14 @@ def other(tiny_sr: Path, tmp_path: Path) -> Path:
 
 
 def test_faults_are_told_by_field_and_rule(
-    write_board: WriteBoard, tiny_ours: Path, tiny_sr: Path, other: Path, tmp_path: Path
+    write_board: WriteBoard,
+    tiny_ours: Path,
+    tiny_sr: Path,
+    other: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr("dreamontage.cli.nano_sr_folder", lambda: None)  # whether it ships or not
     path = write_board(upscale=2)
     broken = tmp_path / "broken"
     shutil.copytree(tiny_sr, broken)
