@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import random
 import shutil
+import subprocess
+import sys
 import threading
 from dataclasses import replace
 from functools import partial
@@ -390,6 +392,17 @@ def test_an_unknown_recipe_and_a_chain_without_an_end(tmp_path: Path) -> None:
         train("nonsense", tmp_path)
     with pytest.raises(ValueError, match="minutes: nano_smoke is a chain"):
         train("nano_smoke", tmp_path)
+
+
+def test_who_only_trains_needs_nothing_for_media_or_the_farm() -> None:
+    """As docs/training.md says: machines with a GPU are not always ours to install on."""
+    absent = "av ffmpeg imageio_ffmpeg cv2 scenedetect typer rich prefect sqlalchemy minio"
+    script = f"""
+import sys
+sys.modules.update(dict.fromkeys({absent.split()}))
+import dreamontage.training.__main__
+"""
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=300)
 
 
 def test_a_start_that_is_no_model(tmp_path: Path) -> None:

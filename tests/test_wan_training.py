@@ -134,6 +134,8 @@ def test_all_weights_of_a_grown_text_to_video_model(
     pipe = DreaMontagePipeline.from_pretrained(folder)
     assert pipe.transformer.config.in_channels == 2 * Z + 4
     assert (pipe.config.conditioning, pipe.config.window_latents) == ("interm", 3)
+    held = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    assert "vae/config.json" in held, "what determines its films is in its revision"
     assert film(pipe).isfinite().all()
     stock = WanTransformer3DModel.from_pretrained(tiny_t2v / "transformer")
     old, new = stock.patch_embedding.weight, pipe.transformer.patch_embedding.weight

@@ -34,7 +34,7 @@ def write_folder(folder: Path, fill: Callable[[Path], None]) -> None:
     partial.rename(folder)
 
 
-def write_file(file: Path, fill: Callable[[Path], None]) -> None:
+def write_file(file: Path, fill: Callable[[Path], object]) -> None:
     """Make `file` appear whole, or not at all; several processes may make the same one at once."""
     file.parent.mkdir(parents=True, exist_ok=True)
     partial = file.with_name(f".{uuid.uuid4().hex}.partial")

@@ -279,14 +279,17 @@ def export_weights(
     study: WanStudy,
 ) -> None:
     """LoRA: a file for `load_lora_weights`, of a second expert with `load_into_transformer_2`. All
-    weights: a model folder, whose other parts point to those it was started from."""
+    weights: a model folder, the files of whose other parts point to those it was started from."""
     if study.rank:
         layers = get_peft_model_state_dict(model, state_dict=dict(state))
         WanPipeline.save_lora_weights(folder, transformer_lora_layers=layers)
         return
-    for part in init.iterdir():
-        if part.is_dir() and part.name != study.expert:
-            (folder / part.name).symlink_to(part.resolve())
+    for file in init.glob("*/**/*"):
+        place = file.relative_to(init)
+        if file.is_file() and place.parts[0] != study.expert:
+            # Folders of its own: a folder's revision is not looked for behind links to folders.
+            (folder / place).parent.mkdir(parents=True, exist_ok=True)
+            (folder / place).symlink_to(file.resolve())
     nano.copy_of(model, state).to(torch.bfloat16).save_pretrained(folder / study.expert)
     index = read_json(init / "model_index.json") | {
         "conditioning": "interm",
