@@ -12,7 +12,6 @@ import bisect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Literal
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -66,6 +65,8 @@ class Inbetween:
 
     def _flows(self, before: int, after: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Optical flow from one given picture to the next, and back; those last asked are kept."""
+        import cv2  # here, for the pipeline imports us where no draft is ever made
+
         if self._flow is None or self._flow[0] != (before, after):
             one_HW, other_HW = (
                 cv2.cvtColor(self._given[frame], cv2.COLOR_RGB2GRAY) for frame in (before, after)
@@ -146,6 +147,8 @@ def _pixels(picture: Picture) -> Pixels:
 
 def _carried(picture_HWC: Pixels, flow_HW2: NDArray[np.float32], way: float) -> NDArray[np.float32]:
     """A picture part of the way along its flow, by sampling it where the flow comes from."""
+    import cv2
+
     rows_HW, columns_HW = np.indices(flow_HW2.shape[:2], np.float32)
     carried_HWC = cv2.remap(
         picture_HWC.astype(np.float32),

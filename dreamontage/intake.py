@@ -7,7 +7,6 @@ that is enlarged, at the target's size as well.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -16,6 +15,7 @@ from pathlib import Path
 from dreamontage import media
 from dreamontage.assets import ClipSeconds, inspect
 from dreamontage.faults import Fault, StoryboardError, show
+from dreamontage.keys import file_digest as file_digest
 from dreamontage.plan import Placed, placed
 from dreamontage.storyboard import Shot, Size, Storyboard
 
@@ -54,11 +54,6 @@ def condition_label(placed: Placed, fps: Fraction) -> str:
     if placed.kind == "keyframe":
         return f"keyframe {start:.1f} s"
     return f"clip {start:.1f}-{float(placed.stop / fps):.1f} s"
-
-
-def file_digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def take_in(

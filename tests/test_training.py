@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import random
 import shutil
+import subprocess
+import sys
+import threading
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -241,6 +244,37 @@ def test_a_fault_in_a_draw_ahead_is_raised_where_the_batch_is_asked_for() -> Non
         next(drawn)
 
 
+def test_batches_that_nobody_asks_for_leave_no_thread_behind() -> None:
+    class Endless:
+        def draw(self, seed: int, progress: float, repeat: int) -> dict[str, torch.Tensor]:
+            return {"x": torch.zeros(repeat)}
+
+    draws = Draws(Endless(), seed=0, rank=0, steps=10, block=2)
+    before = threading.active_count()
+    drawn = batches(draws, first=0, ahead=2, device=torch.device("cpu"))
+    drawn.close()
+    assert threading.active_count() == before
+    drawn = batches(draws, first=1, ahead=2, device=torch.device("cpu"))
+    next(drawn)
+    assert threading.active_count() == before + 1
+    drawn.close()
+    assert threading.active_count() == before
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="streams are a GPU's")
+def test_a_batch_may_lie_in_main_memory() -> None:
+    """Stored clips and the rows of pairs do, and are drawn ahead as well."""
+
+    class Mixed:
+        def draw(self, seed: int, progress: float, repeat: int) -> dict[str, torch.Tensor]:
+            return {"there": torch.zeros(repeat, device="cuda"), "here": torch.ones(repeat)}
+
+    draws = Draws(Mixed(), seed=0, rank=0, steps=10, block=2)
+    drawn = batches(draws, first=0, ahead=2, device=torch.device("cuda"))
+    assert [batch["here"].item() for batch in (next(drawn), next(drawn))] == [1, 1]
+    drawn.close()
+
+
 def test_muon_steps_as_torchs_own() -> None:
     torch.manual_seed(0)
     shapes = [(6, 4), (4, 6), (6, 4), (5, 5)]
@@ -360,6 +394,24 @@ def test_an_unknown_recipe_and_a_chain_without_an_end(tmp_path: Path) -> None:
         train("nano_smoke", tmp_path)
 
 
+def test_who_only_trains_needs_nothing_for_media_or_the_farm() -> None:
+    """As docs/training.md says: machines with a GPU are not always ours to install on."""
+    absent = "av ffmpeg imageio_ffmpeg cv2 scenedetect typer rich prefect sqlalchemy minio"
+    script = f"""
+import sys
+sys.modules.update(dict.fromkeys({absent.split()}))
+import dreamontage.training.__main__
+"""
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=300)
+
+
+def test_a_start_that_is_no_model(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="holds no model"):
+        train("nano_base_smoke", tmp_path / "a", steps=1, init=tmp_path / "nowhere")
+    with pytest.raises(ValueError, match="init: a preference is learnt by weights"):
+        train("nano_preference_smoke", tmp_path / "b", steps=1)
+
+
 def test_a_half_written_folder_never_takes_the_place_of_a_whole_one(tmp_path: Path) -> None:
     checkpoint.write_folder(tmp_path / "a", lambda path: (path / "x").touch())
 
@@ -370,3 +422,17 @@ def test_a_half_written_folder_never_takes_the_place_of_a_whole_one(tmp_path: Pa
     with pytest.raises(OSError, match="no space"):
         checkpoint.write_folder(tmp_path / "a", fail)
     assert [path.name for path in (tmp_path / "a").iterdir()] == ["x"]
+
+
+def test_two_processes_may_write_one_file_at_once(tmp_path: Path) -> None:
+    """As those of one run do, which all need the embedding of the same prompt."""
+    file = tmp_path / "file"
+
+    def first(path: Path) -> None:
+        path.write_text("first")
+        checkpoint.write_file(file, lambda other: other.write_text("second"))
+        assert file.read_text() == "second"
+
+    checkpoint.write_file(file, first)
+    assert file.read_text() == "first"
+    assert list(tmp_path.iterdir()) == [file]

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dreamontage.keys import file_digest
 from dreamontage.plan import read_json
 
 _DETERMINING = {".json", ".safetensors", ".bin", ".model", ".txt"}
@@ -44,9 +45,7 @@ def folder_revision(folder: Path) -> str:
         pass
     total = hashlib.sha256()
     for path in files:
-        with path.open("rb") as file:
-            content = hashlib.file_digest(file, "sha256").hexdigest()
-        total.update(f"{path.relative_to(folder).as_posix()} {content}\n".encode())
+        total.update(f"{path.relative_to(folder).as_posix()} {file_digest(path)}\n".encode())
     revision = total.hexdigest()
     with contextlib.suppress(OSError):  # a read-only folder is hashed at every load
         memo.write_text(json.dumps({"revision": revision, "stamp": stamp}))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import uuid
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -28,18 +29,26 @@ def write_folder(folder: Path, fill: Callable[[Path], None]) -> None:
     fill(partial)
     for file in partial.rglob("*"):
         if file.is_file():
-            with file.open("rb") as handle:
-                os.fsync(handle.fileno())
+            _to_disk(file)
     shutil.rmtree(folder, ignore_errors=True)
     partial.rename(folder)
 
 
-def write_file(file: Path, fill: Callable[[Path], None]) -> None:
-    """Make `file` appear whole, or not at all."""
+def write_file(file: Path, fill: Callable[[Path], object]) -> None:
+    """Make `file` appear whole, or not at all; several processes may make the same one at once."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.with_name(f".{file.name}.partial")
-    fill(partial)
-    partial.replace(file)
+    partial = file.with_name(f".{uuid.uuid4().hex}.partial")
+    try:
+        fill(partial)
+        _to_disk(partial)
+        partial.replace(file)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _to_disk(file: Path) -> None:
+    with file.open("rb") as handle:
+        os.fsync(handle.fileno())
 
 
 def save(

@@ -61,21 +61,17 @@ def batches(
 ) -> Generator[Batch, None, None]:
     """The batches of the steps from `first` on, with up to `ahead` blocks drawn in advance.
 
-    A thread begins with them at once, and ends when the generator is closed.
+    A thread begins with them when the first is asked for, and ends when the generator is closed.
     """
     start, skip = divmod(first, draws.block)
+    # A generator that nobody has begun runs nothing when it is closed: no thread may wait for it.
     blocks = _inline(draws, start) if ahead == 0 else _Ahead(draws, start, ahead, device).blocks()
-
-    def steps() -> Generator[Batch, None, None]:
-        nonlocal skip
-        try:
-            for block in blocks:
-                yield from block[skip:]
-                skip = 0
-        finally:
-            blocks.close()
-
-    return steps()
+    try:
+        for block in blocks:
+            yield from block[skip:]
+            skip = 0
+    finally:
+        blocks.close()
 
 
 def _inline(draws: Draws, start: int) -> Generator[list[Batch], None, None]:
@@ -130,7 +126,8 @@ class _Ahead:
                     here = torch.cuda.current_stream(self.device)
                     here.wait_event(drawn)
                     for value in (v for batch in block for v in batch.values()):
-                        if isinstance(value, Tensor):
+                        # What lies in main memory belongs to no stream, and may not be told of one.
+                        if isinstance(value, Tensor) and value.is_cuda:
                             value.record_stream(here)
                 yield block
         finally:

@@ -97,7 +97,8 @@ class PreferenceObjective:
     """See the module. The reference is what the run starts from."""
 
     def __init__(self, setting: Setting, study: Study, preferences: Preferences) -> None:
-        assert setting.init is not None, "a preference is learnt by weights that can already film"
+        if setting.init is None:
+            raise ValueError("init: a preference is learnt by weights that can already film")
         self.setting, self.preferences = setting, preferences
         self.windows = WindowsObjective(setting, study)
         self.model = self.windows.model

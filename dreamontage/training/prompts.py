@@ -26,7 +26,7 @@ from dreamontage.training import checkpoint
 
 
 class PromptCache:
-    """Embeddings by (encoder's revision, prompt, length), under `folder`.
+    """Embeddings by (encoder's revision and precision, prompt, length), under `folder`.
 
     Args:
         model: a model folder in diffusers' layout.
@@ -53,7 +53,8 @@ class PromptCache:
         return torch.stack(found).to(self.device)
 
     def _file(self, prompt: str) -> Path:
-        name = digest({"text": self.revision, "prompt": prompt, "length": self.length})
+        told = {"text": self.revision, "dtype": str(self.dtype)}
+        name = digest({**told, "prompt": prompt, "length": self.length})
         return self.folder / f"{name}.safetensors"
 
     def _encode(self, prompts: Sequence[str]) -> Tensor:

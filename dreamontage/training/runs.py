@@ -35,8 +35,11 @@ def train(
         The folder of the last model that was written.
 
     Raises:
-        ValueError: for a name that is neither, or a run without an end.
+        ValueError: for a name that is neither, a run without an end, or an `init` that holds no
+            model.
     """
+    if init is not None and not (init / "model_index.json").is_file():
+        raise ValueError(f"init = {init}: holds no model; there is no model_index.json")
     if name in CHAINS:
         if minutes == math.inf:
             raise ValueError(f"minutes: {name} is a chain, and shares them among its recipes")

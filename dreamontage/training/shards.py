@@ -41,9 +41,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from dreamontage.intake import file_digest
-from dreamontage.media.process import replacing
+from dreamontage.keys import file_digest
 from dreamontage.seeds import derive
+from dreamontage.training import checkpoint
 from dreamontage.training.captions import Action
 
 FORMAT = "dreamontage-shards-1"
@@ -216,9 +216,8 @@ def index_text(codec: Codec, shards: Sequence[Shard]) -> str:
 
 def write_index(folder: Path, codec: Codec, shards: Sequence[Shard]) -> Path:
     """Write the index, after its shards."""
-    with replacing(folder / INDEX) as temporary:
-        temporary.write_text(index_text(codec, shards), encoding="utf-8")
-        _to_disk(temporary)
+    text = index_text(codec, shards)
+    checkpoint.write_file(folder / INDEX, lambda file: file.write_text(text, encoding="utf-8"))
     return folder / INDEX
 
 

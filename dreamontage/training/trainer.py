@@ -228,9 +228,19 @@ class Trainer:
         """The part of the run that is over: of its steps, or of its minutes since its start."""
         if self.minutes == math.inf:
             return self.step / self.steps
-        now = time.monotonic()
-        self._began = self._began or now
+        now = self._now()
+        self._began = now if self._began is None else self._began
         return max(self.step / self.steps, (now - self._began) / (60 * self.minutes))
+
+    def _now(self) -> float:
+        """The clock of the first process, for all of them: at one step they must have one learning
+        rate, and end, store and export together, or each would wait for the others for ever."""
+        now = time.monotonic()
+        if self.accelerator.num_processes == 1:
+            return now
+        shared = torch.tensor(now, dtype=torch.float64, device=self.accelerator.device)
+        torch.distributed.broadcast(shared, src=0)
+        return float(shared)
 
     def _rate(self, progress: float) -> float:
         """The learning rate: warm-up by steps, and a fall to nothing over the run's last part."""
@@ -330,7 +340,7 @@ class Trainer:
 
     def run(self) -> None:
         """Train until the minutes have passed or the steps are done, then save and export."""
-        start = last = told = time.monotonic()
+        start = last = told = self._now()
         due = {
             "save": self.recipe.checkpoint_minutes,
             "sheet": self.recipe.sheet_minutes,
@@ -338,9 +348,9 @@ class Trainer:
         }
         next_at = {name: start + 60 * every for name, every in due.items()}
         began = self.examples
-        while not self._over(self.progress()):
+        while self.progress() < 1:
             loss = self.train_step()
-            now = time.monotonic()
+            now = self._now()
             self.seconds += now - last
             last = now
             if now - told > (1 if sys.stderr.isatty() else 10):
@@ -350,21 +360,13 @@ class Trainer:
             for name, every in due.items():
                 if now >= next_at[name]:
                     getattr(self, name)()
-                    next_at[name] = time.monotonic() + 60 * every
-                    last = time.monotonic()
+                    last = self._now()
+                    next_at[name] = last + 60 * every
         self._batches.close()
         self.save()
         self.export()
         if self.recipe.sheet_minutes < math.inf:
             self.sheet()
-
-    def _over(self, progress: float) -> bool:
-        """Whether the run ends here; by the clock of the first process, for all of them."""
-        if self.accelerator.num_processes == 1:
-            return progress >= 1
-        flag = torch.tensor(float(progress >= 1), device=self.accelerator.device)
-        torch.distributed.broadcast(flag, src=0)
-        return bool(flag)
 
     def _tell(self, loss: float, rate: float, *, left: float) -> None:
         if not self.accelerator.is_main_process:

@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 from diffusers import AutoModel, WanPipeline
+from diffusers.training_utils import cast_training_params
 from peft import LoraConfig
 from peft.utils import get_peft_model_state_dict
 from torch import Tensor
@@ -78,7 +79,7 @@ class StoredSource:
             if len(clips) < 2:
                 continue  # one clip cannot be both learnt from and kept apart
             self.held[bucket] = clips[::_HELD_EVERY]
-            self.train[bucket] = [clip for clip in clips if clip not in self.held[bucket]]
+            self.train[bucket] = [clip for n, clip in enumerate(clips) if n % _HELD_EVERY]
         if not self.train:
             raise ValueError(
                 f"data = {data.folder}: no two clips of one size have {study.latents} latents, "
@@ -94,12 +95,12 @@ class StoredSource:
 
     def batch(self, clips: Sequence[int], *, seed: int, middle: bool) -> Batch:
         """A window of each clip; start windows where one is too short for a middle one."""
-        longest = min(self.data.clips[clip].latents for clip in clips)
+        shortest = min(self.data.clips[clip].latents for clip in clips)
         drawn = stored.draw(
             self.data,
             clips,
             latents=self.study.latents,
-            middle=middle and longest > self.study.latents,
+            middle=middle and shortest > self.study.latents,
             tail=self.study.tail,
             seed=derive(seed, "windows"),
             guiding=self.study.guiding,
@@ -245,14 +246,15 @@ def whole_model(
 def lora_model(
     folder: Path, study: WanStudy, *, channels: int, bfloat16: bool, seed: int
 ) -> DreaMontageTransformer3DModel:
-    """The DiT with a LoRA to train. The weights below stay as they are, in what the run computes
-    in."""
+    """The DiT with a LoRA to train, in float32: of bfloat16 weights a step as small as ours would
+    mostly be rounded away. The weights below stay as they are, in what the run computes in."""
     model = _grown(folder, study, channels, torch.bfloat16 if bfloat16 else torch.float32)
     model.requires_grad_(False)
     config = LoraConfig(r=study.rank, lora_alpha=study.rank, target_modules=list(_LORA_TARGETS))
     with torch.random.fork_rng():
         torch.manual_seed(seed)  # every process, and a run begun again, starts alike
         model.add_adapter(config)
+    cast_training_params(model, torch.float32)
     return model
 
 
@@ -277,14 +279,17 @@ def export_weights(
     study: WanStudy,
 ) -> None:
     """LoRA: a file for `load_lora_weights`, of a second expert with `load_into_transformer_2`. All
-    weights: a model folder, whose other parts point to those it was started from."""
+    weights: a model folder, the files of whose other parts point to those it was started from."""
     if study.rank:
         layers = get_peft_model_state_dict(model, state_dict=dict(state))
         WanPipeline.save_lora_weights(folder, transformer_lora_layers=layers)
         return
-    for part in init.iterdir():
-        if part.is_dir() and part.name != study.expert:
-            (folder / part.name).symlink_to(part.resolve())
+    for file in init.glob("*/**/*"):
+        place = file.relative_to(init)
+        if file.is_file() and place.parts[0] != study.expert:
+            # Folders of its own: a folder's revision is not looked for behind links to folders.
+            (folder / place).parent.mkdir(parents=True, exist_ok=True)
+            (folder / place).symlink_to(file.resolve())
     nano.copy_of(model, state).to(torch.bfloat16).save_pretrained(folder / study.expert)
     index = read_json(init / "model_index.json") | {
         "conditioning": "interm",

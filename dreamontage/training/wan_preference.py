@@ -23,9 +23,8 @@ from diffusers import AutoModel
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from dreamontage import media
 from dreamontage.conditioning import MASK_CHANNELS
-from dreamontage.intake import file_digest
+from dreamontage.keys import file_digest
 from dreamontage.models.autoencoder import StreamingEncoder, normalise
 from dreamontage.seeds import derive
 from dreamontage.timeline import TEMPORAL_STRIDE
@@ -192,6 +191,8 @@ class _Latents:
 
     @torch.no_grad()
     def _encode(self, file: Path) -> Tensor:
+        from dreamontage import media  # machines that only train are not asked for ffmpeg
+
         if self._vae is None:
             self._vae = AutoModel.from_pretrained(str(self.path)).to(self.device)
         encoder = StreamingEncoder(self._vae)

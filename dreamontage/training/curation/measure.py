@@ -26,7 +26,7 @@ import numpy as np
 from PIL import Image
 
 from dreamontage import media
-from dreamontage.intake import file_digest
+from dreamontage.keys import file_digest
 from dreamontage.timeline import frame_at
 from dreamontage.training.captions import Action
 from dreamontage.training.curation import flow, quality
