@@ -39,7 +39,7 @@ def test_the_enlarged_film_is_the_stages(codec: LinearCodec, video: torch.Tensor
         video[0].transpose(0, 1), (SIDE // 2, SIDE // 2), mode="bilinear", antialias=True
     )
     base = autoencoder.encode(codec, small_NCHW.transpose(0, 1)[None])
-    stage = torch.cat(list(enlarge(codec, base.split(1, dim=2), SIDE, SIDE)), 2)
+    stage = torch.cat(list(enlarge(codec, base.split(1, dim=2), (SIDE, SIDE), (SIDE, SIDE))), 2)
     assert torch.allclose(made, stage, atol=1e-4)
     spoilt = superres.enlarged(
         codec,
