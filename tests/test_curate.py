@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -443,3 +444,27 @@ def test_what_a_run_writes_is_not_looked_at(films: Path, tmp_path: Path) -> None
     shutil.copy(films / "a.mp4", tmp_path / "a.mp4")
     shutil.copy(films / "a.mp4", tmp_path / "out" / "b.mp4")
     assert find_videos(tmp_path, but=tmp_path / "out") == ["a.mp4"]
+
+
+def test_what_failed_once_is_looked_at_again(
+    films: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk that was full, a hook with a bug: the videos are not blamed for ever."""
+    (tmp_path / "films").mkdir()
+    shutil.copy(films / "a.mp4", tmp_path / "films" / "a.mp4")
+    sound = False
+
+    def pose(picture: Any) -> float:
+        if not sound:
+            raise OSError("No space left on device")
+        return 1.0
+
+    curation = replace(CURATION, pose=pose)
+    told = curate(tmp_path / "films", tmp_path / "out", curation, autoencoder=None)
+    assert "No space left on device" in told.entries[0].verdict.reason
+    sound = True
+    told = curate(tmp_path / "films", tmp_path / "out", curation, autoencoder=None)
+    assert told.entries[0].verdict.kept
+    monkeypatch.setenv("DREAMONTAGE_FFMPEG", str(tmp_path / "nowhere"))
+    with pytest.raises(ValueError, match=r"DREAMONTAGE_FFMPEG = .* is not a program"):
+        curate(tmp_path / "films", tmp_path / "out", curation, autoencoder=None)

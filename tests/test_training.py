@@ -26,7 +26,7 @@ from dreamontage.training.adaptive import Shape, Study, WindowsObjective
 from dreamontage.training.feed import Draws, batches
 from dreamontage.training.muon import Muon
 from dreamontage.training.recipe import Recipe
-from dreamontage.training.recipes import CHAINS
+from dreamontage.training.recipes import CHAINS, RECIPES
 from dreamontage.training.runs import latest, train
 from dreamontage.training.trainer import Trainer
 from dreamontage.training.windows import Guides
@@ -377,6 +377,16 @@ def test_a_chain_goes_on_where_it_was_stopped(smoke: Path, tmp_path: Path) -> No
     before = latest(tmp_path / "run" / "nano_superres_smoke").stat().st_mtime_ns
     assert train("nano_smoke", tmp_path / "run", minutes=0.05) == latest(last)
     assert latest(tmp_path / "run" / "nano_superres_smoke").stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize("stage", ["adaptive", "superres"])
+def test_a_new_run_goes_on_from_an_exports_weights(smoke: Path, tmp_path: Path, stage: str) -> None:
+    recipe = f"nano_{stage}_smoke"
+    init = latest(smoke / recipe)
+    run = Trainer(RECIPES[recipe], tmp_path, init=init, steps=1)
+    exported = nano.load_transformer(init).state_dict()
+    for name, value in run.model.state_dict().items():
+        assert torch.equal(value, exported[name]), name
 
 
 def test_the_pairs_are_made_once_and_both_sorts(smoke: Path) -> None:

@@ -25,6 +25,7 @@ from dreamontage.conditioning import MASK_CHANNELS
 from dreamontage.evaluation import quick
 from dreamontage.fields import SCALES
 from dreamontage.models.autoencoder import normalise
+from dreamontage.plan import read_json
 from dreamontage.seeds import derive
 from dreamontage.timeline import TEMPORAL_STRIDE, latent_of
 from dreamontage.training import flow, nano, windows, worlds
@@ -127,17 +128,13 @@ class SuperresSource(WindowSource):
 
 
 class SuperresObjective:
-    """See the module."""
+    """See the module. `setting.init` gives the codec, and the weights if it is a model of these."""
 
     def __init__(self, setting: Setting, study: Study) -> None:
         self.study, self.device = study, setting.device
         self.source = SuperresSource(make_frozen(setting, study), setting.device, study)
         self.frozen, self.photos = self.source.open()
-        self.model = nano.build_transformer(
-            study.size,
-            in_channels=sr_channels(study.size.z_dim),
-            seed=derive(setting.seed, "model"),
-        )
+        self.model = _start(setting, study)
         self.held_out = [
             self.source.enlarged(
                 replace(shape, batch=study.held_out),
@@ -253,6 +250,19 @@ class SuperresObjective:
             folder, self.frozen, model, maturity=self.study.maturity, settings=settings
         )
         (folder / "README.md").write_text(card)
+
+
+def _start(setting: Setting, study: Study) -> Any:
+    """The model to train: that of the folder to start from, where that one has been trained to
+    refine, else a new one."""
+    channels = sr_channels(study.size.z_dim)
+    if setting.init is not None:
+        config = read_json(setting.init / "transformer" / "config.json")
+        if config["in_channels"] == channels:
+            return nano.load_transformer(setting.init)
+    return nano.build_transformer(
+        study.size, in_channels=channels, seed=derive(setting.seed, "model")
+    )
 
 
 def scales_of(height: int, width: int) -> list[float]:

@@ -19,7 +19,11 @@ DEATHS = 3
 
 
 def measure_once(folder: Path, name: str, measured: Path, curation: Curation) -> Measurement:
-    """Measure a video, or read what was measured of the same file in the same way."""
+    """Measure a video, or read what was measured of the same file in the same way.
+
+    One that cannot be used is looked at again in the next run: it may have been the disk, or a
+    hook, that failed. Only what brings processes down is left alone for good.
+    """
     path = folder / name
     file = measured / f"{hashlib.sha256(name.encode()).hexdigest()[:32]}.json"
     try:
@@ -43,8 +47,10 @@ def measure_once(folder: Path, name: str, measured: Path, curation: Curation) ->
             found = measure(path, curation.measures)
         else:
             found = Measurement(digest="", fault=f"{deaths} processes died while looking at it")
-        with replacing(file) as temporary:
-            temporary.write_text(json.dumps({**stamp, "found": to_text(found)}), encoding="utf-8")
+        if found.fault is None or deaths >= DEATHS:
+            with replacing(file) as temporary:
+                text = json.dumps({**stamp, "found": to_text(found)})
+                temporary.write_text(text, encoding="utf-8")
     return found
 
 

@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from dreamontage import media
 from dreamontage.training import shards
 from dreamontage.training.curation import report
 from dreamontage.training.curation.encode import Wanted, encode_video
@@ -55,8 +56,10 @@ def curate(
     A video that cannot be used is told in the report, whatever is wrong with it; the run goes on.
 
     Raises:
-        ValueError: when the folder holds no videos, or `out` a data set of another autoencoder.
+        ValueError: when the folder holds no videos, `out` a data set of another autoencoder, or
+            there is no ffmpeg.
     """
+    media.ffmpeg_binary()  # where there is none, that is no fault of the videos
     names = find_videos(folder, but=out)
     (out / "measured").mkdir(parents=True, exist_ok=True)
     held = [] if autoencoder is None else _held(out, autoencoder[1])
