@@ -120,8 +120,8 @@ def show_scorer(console: Console, clips: int) -> None:
     }
     for each, title in names.items():
         shown = Table(
-            *("measure", "AUC, cut or none (95 %)", "right, cut or none", "right, five levels"),
-            "Spearman with severity",
+            *("measure", "AUC, cut or none (95 %)", "levels 3 and 4 or none"),
+            *("right, cut or none", "right, five levels", "Spearman with severity"),
             title=f"Cut severity on {title}",
             caption="right: with the thresholds that are best on these clips",
         )
@@ -130,6 +130,7 @@ def show_scorer(console: Console, clips: int) -> None:
             shown.add_row(
                 row.name,
                 f"{row.auc:.3f} ({low:.3f} to {high:.3f})",
+                f"{row.severe:.3f}",
                 f"{row.found:.1%}",
                 f"{row.levels:.1%}",
                 f"{row.spearman:.2f}",

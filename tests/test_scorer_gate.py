@@ -92,10 +92,9 @@ def test_faulty_takes_are_taken_again_until_a_person_must_look(tmp_path: Path, f
     assert any(reason.startswith(f"{finder} = ") for reason in first.reasons)
     last = gate(tmp_path / "take.mkv", film, *ends(film), takes_left=0)
     assert last == Judgement(verdict=Verdict.REVIEW, reasons=first.reasons)
-    # A codec smears a jump within its last latent until it is the end that looks doubtful.
+    # A codec smears a jump within its last latent; the discriminator has learnt to see it.
     soft = gate(tmp_path / "take.mkv", through_codec(film), *ends(film))
-    expected = Verdict.REVIEW if fault == "jump onto the end" else Verdict.RETAKE
-    assert soft.verdict is expected
+    assert soft.verdict is Verdict.RETAKE
 
 
 def test_a_take_that_misses_its_keyframe_does_not_pass(tmp_path: Path) -> None:
