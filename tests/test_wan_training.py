@@ -224,6 +224,15 @@ def test_a_lora_learns_what_people_preferred(tiny_i2v: Path, pairs: Path, tmp_pa
     assert not torch.allclose(film(pipe), before)
 
 
+def test_a_run_without_films_to_show_comes_to_its_end(
+    tiny_i2v: Path, pairs: Path, tmp_path: Path
+) -> None:
+    """Every recipe draws a sheet when it ends, and preferences have none to draw."""
+    folder = train("wan_preference_smoke", tmp_path, steps=1, init=tiny_i2v, data=pairs)
+    assert (folder / "pytorch_lora_weights.safetensors").is_file()
+    assert not (tmp_path / "sheets").exists()
+
+
 def test_pairs_that_cannot_be_learnt_from(tiny_i2v: Path, pairs: Path, tmp_path: Path) -> None:
     recipe = RECIPES["wan_preference_smoke"]
     short = worlds.clips(0, 1, frames=5, height=SIDE, width=SIDE)[0]

@@ -70,7 +70,7 @@ class Objective(Protocol):
 
     def films(self, model: Any) -> Sequence[Sequence[Tensor]]:
         """What the model makes of held-out data: groups of films video_CTHW that belong together,
-        the true one, what was given, and what was made of it."""
+        the true one, what was given, and what was made of it; no groups for no sheet."""
         ...
 
     def export(self, state: Mapping[str, Tensor], folder: Path, facts: Mapping[str, Any]) -> None:

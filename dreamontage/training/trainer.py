@@ -328,15 +328,14 @@ class Trainer:
         self.accelerator.wait_for_everyone()
         return folder
 
-    def sheet(self) -> Path:
-        """Draw held-out examples as the averaged model makes them, under the originals."""
-        path = self.out / "sheets" / f"step-{self.step:09d}.png"
+    def sheet(self) -> None:
+        """Draw held-out examples as the averaged model makes them, under the originals; nothing for
+        an objective that has none to show."""
         self.model.eval()
         with self._averaged():
             groups = self.objective.films(self.model)
-        if self.accelerator.is_main_process:
-            sheets.draw(path, groups)
-        return path
+        if groups and self.accelerator.is_main_process:
+            sheets.draw(self.out / "sheets" / f"step-{self.step:09d}.png", groups)
 
     def run(self) -> None:
         """Train until the minutes have passed or the steps are done, then save and export."""
