@@ -42,6 +42,16 @@ def test_no_training_step_draws_these_seeds() -> None:
     assert not held_out & (steps | {derive(step, "scenes") for step in steps})
 
 
+def test_pictures_that_are_none(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="nowhere: there is no such folder"):
+        load_photos(tmp_path / "nowhere")
+    with pytest.raises(ValueError, match="holds no pictures"):
+        load_photos(tmp_path)
+    (tmp_path / "a.png").write_bytes(b"no picture")
+    with pytest.raises(ValueError, match=r"a\.png: is no picture that can be read"):
+        load_photos(tmp_path)
+
+
 def test_every_second_film_is_a_photos(tmp_path: Path) -> None:
     Image.new("RGB", (40, 30), "red").save(tmp_path / "a.png")
     material = Material(height=32, width=48, photos_NCHW=load_photos(tmp_path))

@@ -80,6 +80,11 @@ def test_all_faults_are_told_at_once_with_their_lines(folder: Path) -> None:
     assert told[6].endswith("winner, loser are the films of line 1, too")
 
 
+def test_a_file_that_is_not_there(folder: Path) -> None:
+    with pytest.raises(ValueError, match=r"nowhere\.jsonl: there is no such file"):
+        read_pairs(folder / "nowhere.jsonl")
+
+
 def test_a_file_of_faults_stays_readable(folder: Path) -> None:
     path = folder / "pairs.jsonl"
     path.write_text("no\n" * 1000)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -83,6 +84,22 @@ def test_what_is_appended_is_the_stages(codec: LinearCodec, video: torch.Tensor)
 def test_sizes_that_come_from_the_codecs_grid() -> None:
     assert superres.scales_of(144, 144) == [1.5, 2.0, 2.25]
     assert superres.scales_of(160, 256) == [2.0]
+
+
+def test_a_model_is_made_for_the_codec_that_it_starts_from(tmp_path: Path) -> None:
+    frozen = nano.build_frozen(seed=0, z_dim=6, batches=1, size=32)
+    nano.save_frozen(tmp_path / "init", frozen)
+    size = nano.Size(heads=1, layers=1, ffn=64, z_dim=8, patch=(1, 2, 2))
+    transformer = nano.build_transformer(replace(size, z_dim=6))
+    transformer.save_pretrained(tmp_path / "init" / "transformer")
+    study = Study(
+        shapes=(Shape(weight=1, latents=2, height=32, width=32, batch=2),), size=size, held_out=2
+    )
+    setting = Setting(folder=tmp_path, device=torch.device("cpu"), seed=0, init=tmp_path / "init")
+    objective = SuperresObjective(setting, study)
+    loss, _ = objective.loss(objective.model, objective.source.draw(0, 0.5, 1), seed=0)
+    assert loss.isfinite()
+    assert objective.model.config.out_channels == 6
 
 
 def test_a_run_learns_with_the_tokens_and_without(tmp_path: Path) -> None:

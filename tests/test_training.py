@@ -403,6 +403,35 @@ def test_an_unknown_recipe_and_a_chain_without_an_end(tmp_path: Path) -> None:
         train("nonsense", tmp_path)
     with pytest.raises(ValueError, match="minutes: nano_smoke is a chain"):
         train("nano_smoke", tmp_path)
+    for name, value in (("minutes", 0), ("steps", -1)):
+        with pytest.raises(ValueError, match=f"{name} = {value} must be more than 0"):
+            train("nano_base_smoke", tmp_path, **{name: value})
+
+
+def test_a_users_fault_is_a_line_where_only_training_is_installed(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "dreamontage.training", "--out", tmp_path]
+    for asked, told in (
+        (["nano_smoke"], "error: minutes: nano_smoke is a chain, and shares them"),
+        (["nano_base_smoke", "--steps", "1", "--photos", tmp_path / "no"], "there is no such fold"),
+    ):
+        ended = subprocess.run([*command, *asked], capture_output=True, text=True, timeout=300)
+        assert ended.returncode == 1
+        assert told in ended.stderr
+        assert "Traceback" not in ended.stderr
+
+
+def test_what_fails_while_training_is_no_users_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A ValueError from below would be told in a line, and nobody would see where it came from."""
+
+    def fails(*_: object, **__: object) -> None:
+        raise ValueError("from deep below")
+
+    monkeypatch.setattr(WindowsObjective, "loss", fails)
+    with pytest.raises(RuntimeError, match="nano_base_smoke failed at step 0: from deep") as told:
+        train("nano_base_smoke", tmp_path, steps=1)
+    assert isinstance(told.value.__cause__, ValueError)
 
 
 def test_who_only_trains_needs_nothing_for_media_or_the_farm() -> None:
@@ -421,6 +450,14 @@ def test_a_start_that_is_no_model(tmp_path: Path) -> None:
         train("nano_base_smoke", tmp_path / "a", steps=1, init=tmp_path / "nowhere")
     with pytest.raises(ValueError, match="init: a preference is learnt by weights"):
         train("nano_preference_smoke", tmp_path / "b", steps=1)
+
+
+def test_a_start_that_is_another_kind_of_model(smoke: Path, tiny_i2v: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="is no nano model; its autoencoder is AutoencoderKLWan"):
+        train("nano_adaptive_smoke", tmp_path / "a", steps=1, init=tiny_i2v)
+    larger = latest(smoke / "nano_superres_smoke")
+    with pytest.raises(ValueError, match="its model takes 52 channels and not 36"):
+        train("nano_adaptive_smoke", tmp_path / "b", steps=1, init=larger)
 
 
 def test_a_half_written_folder_never_takes_the_place_of_a_whole_one(tmp_path: Path) -> None:

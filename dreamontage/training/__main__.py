@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import sys
 from pathlib import Path
 
 import torch
@@ -32,15 +33,18 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="what `dreamontage curate` made")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    train(
-        options.recipe,
-        options.out,
-        minutes=options.minutes,
-        steps=options.steps,
-        init=options.init,
-        photos=load_photos(options.photos, crops=options.crops) if options.photos else None,
-        data=options.data,
-    )
+    try:
+        train(
+            options.recipe,
+            options.out,
+            minutes=options.minutes,
+            steps=options.steps,
+            init=options.init,
+            photos=load_photos(options.photos, crops=options.crops) if options.photos else None,
+            data=options.data,
+        )
+    except ValueError as error:
+        sys.exit(f"error: {error}")
 
 
 if __name__ == "__main__":

@@ -166,7 +166,11 @@ class WindowSource:
 
 
 class WindowsObjective:
-    """See the module."""
+    """See the module.
+
+    Raises:
+        ValueError: for a folder to start from that is no nano model, or one of another kind.
+    """
 
     def __init__(self, setting: Setting, study: Study) -> None:
         self.study, self.device = study, setting.device
@@ -176,9 +180,18 @@ class WindowsObjective:
             self.model = nano.build_transformer(study.size, seed=derive(setting.seed, "model"))
         else:
             self.model = nano.load_transformer(setting.init)
+            self._check(setting.init)
         self.held_out = [
             self._hold_out(setting.seed, index, shape) for index, shape in enumerate(study.shapes)
         ]
+
+    def _check(self, init: Path) -> None:
+        found, wanted = self.model.config.in_channels, nano.channels(self.frozen.vae.config.z_dim)
+        if found != wanted:
+            raise ValueError(
+                f"init = {init}: its model takes {found} channels and not {wanted}, so it is for "
+                "something else than windows with their conditions"
+            )
 
     def loss(self, model: Any, batch: Batch, *, seed: int) -> tuple[Tensor, int]:
         clean = batch["latents"]

@@ -18,6 +18,7 @@ from dreamontage.conditioning import MASK_CHANNELS
 from dreamontage.models import text
 from dreamontage.models.codec import LinearCodec
 from dreamontage.models.transformer import DreaMontageTransformer3DModel
+from dreamontage.plan import read_json
 from dreamontage.seeds import derive
 from dreamontage.training import worlds
 from dreamontage.training.captions import vocabulary
@@ -90,7 +91,13 @@ def save_frozen(folder: Path, frozen: Frozen) -> None:
 
 
 def load_frozen(folder: Path) -> Frozen:
-    """The frozen parts of a model folder that `save_folder` wrote."""
+    """The frozen parts of a model folder that `save_folder` wrote.
+
+    Raises ValueError for a folder with another autoencoder.
+    """
+    kind = read_json(folder / "vae" / "config.json").get("_class_name")
+    if kind != LinearCodec.__name__:
+        raise ValueError(f"{folder}: is no nano model; its autoencoder is {kind}")
     encoder = UMT5EncoderModel.from_pretrained(folder / "text_encoder", dtype=torch.float32)
     return Frozen(
         vae=LinearCodec.from_pretrained(folder / "vae"),
@@ -111,6 +118,11 @@ class Size:
     patch: tuple[int, int, int] = (1, 1, 1)
 
 
+def channels(z_dim: int) -> int:
+    """Input channels of a DiT for windows with their conditions: [noise | mask | condition]."""
+    return z_dim + MASK_CHANNELS + z_dim
+
+
 def build_transformer(
     size: Size, *, in_channels: int | None = None, seed: int = 0
 ) -> DreaMontageTransformer3DModel:
@@ -124,7 +136,7 @@ def build_transformer(
             patch_size=size.patch,
             num_attention_heads=size.heads,
             attention_head_dim=64,
-            in_channels=in_channels or size.z_dim + MASK_CHANNELS + size.z_dim,
+            in_channels=in_channels or channels(size.z_dim),
             out_channels=size.z_dim,
             text_dim=size.text_width,
             freq_dim=128,

@@ -44,6 +44,8 @@ def read_pairs(path: Path) -> list[Pair]:
 
     Raises ValueError with every fault of the file: its line, the field and the rule.
     """
+    if not path.is_file():
+        raise ValueError(f"{path}: there is no such file")
     pairs: list[Pair] = []
     faults: list[Fault] = []
     lines: dict[tuple[str, str], int] = {}

@@ -24,16 +24,21 @@ def load_photos(folder: Path, *, crops: int = 1) -> Tensor:
     least 256 pixels or a third of the picture's shorter side.
 
     Raises:
-        ValueError: when there is no picture.
+        ValueError: when there is no picture, or one that cannot be read.
     """
+    if not folder.is_dir():
+        raise ValueError(f"{folder}: there is no such folder")
     files = sorted(path for path in folder.iterdir() if path.suffix.lower() in _KINDS)
     if not files:
         raise ValueError(f"{folder} holds no pictures")
     rng = random.Random(0)
     squares = []
     for file in files:
-        with Image.open(file) as picture:
-            whole = picture.convert("RGB")
+        try:
+            with Image.open(file) as picture:
+                whole = picture.convert("RGB")
+        except OSError as error:
+            raise ValueError(f"{file}: is no picture that can be read ({error})") from None
         squares.append(ImageOps.fit(whole, (_SIZE, _SIZE)))
         short = min(whole.size)
         for _ in range(crops - 1):

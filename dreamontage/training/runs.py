@@ -35,9 +35,13 @@ def train(
         The folder of the last model that was written.
 
     Raises:
-        ValueError: for a name that is neither, a run without an end, or an `init` that holds no
-            model.
+        ValueError: for a name that is neither, a run without an end, an `init` that holds no model,
+            and as the recipe's objective.
+        RuntimeError: for whatever goes wrong once it trains.
     """
+    for field, value in (("minutes", minutes), ("steps", steps)):
+        if not value > 0:
+            raise ValueError(f"{field} = {value:g} must be more than 0")
     if init is not None and not (init / "model_index.json").is_file():
         raise ValueError(f"init = {init}: holds no model; there is no model_index.json")
     if name in CHAINS:
@@ -49,7 +53,7 @@ def train(
     if minutes == steps == math.inf:
         raise ValueError(f"minutes or steps: {name} would never end")
     out.mkdir(parents=True, exist_ok=True)
-    Trainer(
+    run = Trainer(
         RECIPES[name],
         out,
         init=init,
@@ -57,7 +61,8 @@ def train(
         data=data,
         minutes=minutes,
         steps=steps,
-    ).run()
+    )
+    _go_through(run)
     return latest(out)
 
 
@@ -86,12 +91,21 @@ def _chain(
                 data=data,
                 minutes=minutes * share / total,
             )
-            run.run()
+            _go_through(run)
             run.accelerator.free_memory()
             (folder / _DONE).touch()
         before = latest(folder)
     assert before is not None
     return before
+
+
+def _go_through(run: Trainer) -> None:
+    """Train. Users are told their faults in a line, and those come before: what fails from here on
+    is to be seen with its traceback, though it be a ValueError."""
+    try:
+        run.run()
+    except ValueError as error:
+        raise RuntimeError(f"{run.recipe.name} failed at step {run.step}: {error}") from error
 
 
 def latest(run: Path) -> Path:

@@ -134,7 +134,8 @@ class SuperresObjective:
         self.study, self.device = study, setting.device
         self.source = SuperresSource(make_frozen(setting, study), setting.device, study)
         self.frozen, self.photos = self.source.open()
-        self.model = _start(setting, study)
+        size = replace(study.size, z_dim=self.frozen.vae.config.z_dim)
+        self.model = _start(setting, size)
         self.held_out = [
             self.source.enlarged(
                 replace(shape, batch=study.held_out),
@@ -236,7 +237,7 @@ class SuperresObjective:
             max(side) // self.frozen.vae.config.scale_factor_spatial
             for side in zip(*((each.height, each.width) for each in self.study.shapes), strict=True)
         )
-        patch = max(self.study.size.patch[1:])
+        patch = max(model.config.patch_size[1:])
         settings = nano.PIPELINE_SETTINGS | {
             "window_latents": max(shape.latents for shape in self.study.shapes),
             "default_steps": _STEPS,
@@ -252,17 +253,15 @@ class SuperresObjective:
         (folder / "README.md").write_text(card)
 
 
-def _start(setting: Setting, study: Study) -> Any:
+def _start(setting: Setting, size: nano.Size) -> Any:
     """The model to train: that of the folder to start from, where that one has been trained to
     refine, else a new one."""
-    channels = sr_channels(study.size.z_dim)
+    channels = sr_channels(size.z_dim)
     if setting.init is not None:
         config = read_json(setting.init / "transformer" / "config.json")
         if config["in_channels"] == channels:
             return nano.load_transformer(setting.init)
-    return nano.build_transformer(
-        study.size, in_channels=channels, seed=derive(setting.seed, "model")
-    )
+    return nano.build_transformer(size, in_channels=channels, seed=derive(setting.seed, "model"))
 
 
 def scales_of(height: int, width: int) -> list[float]:
