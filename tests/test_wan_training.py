@@ -157,7 +157,7 @@ def test_the_low_noise_expert_is_trained_on_its_own_times(
 
 
 def test_what_does_not_belong_together_is_refused(
-    tiny_i2v: Path, data: Path, tmp_path: Path
+    tiny_i2v: Path, data: Path, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     with pytest.raises(ValueError, match="init and data: this recipe needs"):
         train("wan_lora_smoke", tmp_path / "a", steps=1, init=tiny_i2v)
@@ -166,6 +166,14 @@ def test_what_does_not_belong_together_is_refused(
         train("wan_lora_smoke", tmp_path / "b", steps=1, init=tiny_i2v, data=other)
     with pytest.raises(ValueError, match="holds no transformer_2"):
         Trainer(low_expert(), tmp_path / "c", init=tiny_i2v, data=data, steps=1)
+    for name, kind, told in (
+        ("clip", "tiny_i2v_clip", "by an image encoder as well"),
+        ("clean", "tiny_ti2v", "by clean latents in the noise's stead"),
+    ):
+        init: Path = request.getfixturevalue(kind)
+        with pytest.raises(ValueError, match=f"is told of pictures {told}"):
+            held = store(tmp_path / name, init)
+            train("wan_lora_smoke", tmp_path / f"{name} run", steps=1, init=init, data=held)
     few = store(tmp_path / "few", tiny_i2v, clips=1)
     with pytest.raises(ValueError, match="no two clips of one size have 3 latents, 9 frames"):
         train("wan_lora_smoke", tmp_path / "d", steps=1, init=tiny_i2v, data=few)

@@ -224,11 +224,23 @@ def read_schedule(folder: Path, expert: str) -> tuple[tuple[float, float], float
     """The part of the times that an expert is asked for, and the model's shift of them.
 
     Raises:
-        ValueError: when the folder holds no such expert.
+        ValueError: when the folder holds no such expert, or one that is told of pictures in another
+            way than by channels beside the noise: its films would be made of what it never learnt.
     """
     if not (folder / expert).is_dir():
         raise ValueError(f"init = {folder}: holds no {expert}")
-    boundary = read_json(folder / "model_index.json").get("boundary_ratio")
+    index = read_json(folder / "model_index.json")
+    other = None
+    if index.get("expand_timesteps"):
+        other = "by clean latents in the noise's stead"
+    if read_json(folder / expert / "config.json").get("image_dim") is not None:
+        other = "by an image encoder as well"
+    if other is not None:
+        raise ValueError(
+            f"init = {folder}: is told of pictures {other}, which this recipe does not train; start "
+            "from Wan 2.2's A14B, or from text-to-video weights"
+        )
+    boundary = index.get("boundary_ratio")
     scheduler = read_json(folder / "scheduler" / "scheduler_config.json")
     shift = float(scheduler.get("flow_shift", scheduler.get("shift", nano.FLOW_SHIFT)))
     if boundary is None:
