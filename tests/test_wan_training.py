@@ -171,8 +171,8 @@ def test_what_does_not_belong_together_is_refused(
         ("clean", "tiny_ti2v", "by clean latents in the noise's stead"),
     ):
         init: Path = request.getfixturevalue(kind)
+        held = store(tmp_path / name, init)
         with pytest.raises(ValueError, match=f"is told of pictures {told}"):
-            held = store(tmp_path / name, init)
             train("wan_lora_smoke", tmp_path / f"{name} run", steps=1, init=init, data=held)
     few = store(tmp_path / "few", tiny_i2v, clips=1)
     with pytest.raises(ValueError, match="no two clips of one size have 3 latents, 9 frames"):

@@ -237,8 +237,8 @@ def read_schedule(folder: Path, expert: str) -> tuple[tuple[float, float], float
         other = "by an image encoder as well"
     if other is not None:
         raise ValueError(
-            f"init = {folder}: is told of pictures {other}, which this recipe does not train; start "
-            "from Wan 2.2's A14B, or from text-to-video weights"
+            f"init = {folder}: is told of pictures {other}, which this recipe does not train; "
+            "start from Wan 2.2's A14B, or from text-to-video weights"
         )
     boundary = index.get("boundary_ratio")
     scheduler = read_json(folder / "scheduler" / "scheduler_config.json")
