@@ -22,6 +22,7 @@ from dreamontage.training import shards, worlds
 from dreamontage.training.captions import Action
 from dreamontage.training.curation.encode import codec_facts, encode_frames
 from dreamontage.training.pairs import Pair, write_pairs
+from dreamontage.training.prompts import PromptCache
 from dreamontage.training.recipe import Recipe, Setting
 from dreamontage.training.recipes import RECIPES
 from dreamontage.training.runs import latest, train
@@ -186,6 +187,22 @@ def test_known_prompts_need_no_text_encoder(tiny_i2v: Path, data: Path, tmp_path
     stamps = [file.stat().st_mtime_ns for file in known]
     train("wan_lora_smoke", tmp_path / "again", steps=2, init=tiny_i2v, data=data)
     assert [file.stat().st_mtime_ns for file in known] == stamps
+
+
+def test_of_a_prompt_no_more_is_kept_than_it_is_long(tiny_i2v: Path, tmp_path: Path) -> None:
+    def cache() -> PromptCache:
+        return PromptCache(
+            tmp_path, model=tiny_i2v, length=64, device=torch.device("cpu"), dtype=torch.float32
+        )
+
+    prompts = ["a red star", "", "a red star jumps"]
+    text = DreaMontagePipeline.from_pretrained(tiny_i2v)
+    told, _ = text.encode_prompt(prompts, "", False, max_sequence_length=64)
+    encoded, read = cache()(prompts), cache()(prompts)
+    assert torch.equal(encoded, read)
+    assert torch.allclose(encoded, told, atol=1e-5)
+    kept = sorted(len(load_file(file)["embedding"]) for file in tmp_path.iterdir())
+    assert kept[0] < kept[1] < kept[2] < 64
 
 
 def film_file(path: Path, video_BCTHW: torch.Tensor) -> str:

@@ -1,7 +1,9 @@
 """Prompt embeddings for training, encoded once and kept on the disk by their content.
 
 Wan's text encoder has 5.7 billion parameters. It is loaded for the first prompt that nobody has
-encoded yet; a run whose prompts are all known never loads it.
+encoded yet; a run whose prompts are all known never loads it. A window's prompt has the window's
+own times in it, so there may be as many as steps: what is kept of one ends where it ends, for a
+whole one takes four megabytes.
 
 Shapes: B prompts, S tokens, D width.
 """
@@ -17,6 +19,7 @@ import torch
 from diffusers.pipelines.wan.pipeline_wan import prompt_clean
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from torch.nn import functional as F  # noqa: N812
 from transformers import AutoTokenizer, UMT5EncoderModel
 
 from dreamontage.keys import digest
@@ -47,10 +50,11 @@ class PromptCache:
         missing = [prompt for prompt, file in files.items() if not file.exists()]
         if missing:
             for prompt, states_SD in zip(missing, self._encode(missing), strict=True):
-                held = {"embedding": states_SD.cpu().contiguous()}
+                held = {"embedding": _without_padding(states_SD).cpu().contiguous()}
                 checkpoint.write_file(files[prompt], partial(save_file, held))
         found = [load_file(files[prompt])["embedding"] for prompt in prompts]
-        return torch.stack(found).to(self.device)
+        whole = [F.pad(states_SD, (0, 0, 0, self.length - len(states_SD))) for states_SD in found]
+        return torch.stack(whole).to(self.device)
 
     def _file(self, prompt: str) -> Path:
         told = {"text": self.revision, "dtype": str(self.dtype)}
@@ -66,3 +70,9 @@ class PromptCache:
             self._parts = tokenizer, encoder.to(self.device).eval().requires_grad_(False)
         cleaned = [prompt_clean(prompt) for prompt in prompts]
         return embed(*self._parts, cleaned, self.length)
+
+
+def _without_padding(states_SD: Tensor) -> Tensor:
+    """The embedding up to the prompt's end; after it, there are zeros."""
+    follows_S = states_SD.any(1).flip(0).cumsum(0).flip(0)
+    return states_SD[follows_S > 0]

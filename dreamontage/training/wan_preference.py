@@ -76,12 +76,13 @@ class WanPreferenceObjective:
             dtype=torch.bfloat16 if setting.bfloat16 else torch.float32,
         )
         store = _Latents(setting.folder / "frozen" / "pairs", self.folder / "vae", setting.device)
-        self.pairs = [(pair.prompt, store.of(pair, setting.data)) for pair in pairs]
+        self.pairs = [store.of(pair, setting.data) for pair in pairs]
         store.close()
+        sizes = [len(pair.read()["winner"]) for pair in self.pairs]  # all are read once, to be sure
         self.model = lora_model(
             self.folder,
             study,
-            channels=self.pairs[0][1]["winner"].shape[0],
+            channels=sizes[0],
             bfloat16=setting.bfloat16,
             seed=derive(setting.seed, "model"),
         )
@@ -98,9 +99,9 @@ class WanPreferenceObjective:
         return self._batch(random.Random(seed).choice(self.train))
 
     def _batch(self, index: int) -> Batch:
-        prompt, held = self.pairs[index]
-        return {name: value[None] for name, value in held.items()} | {
-            "prompts": self.prompts([prompt])
+        pair = self.pairs[index]
+        return {name: value[None] for name, value in pair.read().items()} | {
+            "prompts": self.prompts([pair.told.prompt])
         }
 
     def loss(self, model: Any, batch: Batch, *, seed: int) -> tuple[Tensor, int]:
@@ -154,6 +155,36 @@ class WanPreferenceObjective:
         export_weights(self.model, state, folder, init=self.folder, study=self.preferences.study)
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Stored:
+    """A pair as files of latents, read when it is its turn: two thousand of them, in each of eight
+    processes, would not fit into memory."""
+
+    told: Pair
+    winner: Path
+    loser: Path
+    conditions: Path | None
+
+    def read(self) -> dict[str, Tensor]:
+        """Winner, loser and condition, (Z or C, L, H, W) each."""
+        winner, loser = (load_file(each)["latents"].float() for each in (self.winner, self.loser))
+        if winner.shape != loser.shape:
+            raise ValueError(
+                f"winner = {self.told.winner!r} and loser = {self.told.loser!r} are not of one "
+                "size and length"
+            )
+        z, *rest = winner.shape
+        condition = torch.zeros(MASK_CHANNELS + z, *rest)
+        if self.conditions is not None:
+            condition = load_file(self.conditions)["condition"].float()
+            if condition.shape != (MASK_CHANNELS + z, *rest):
+                raise ValueError(
+                    f"conditions = {self.told.conditions!r} has the shape "
+                    f"{tuple(condition.shape)}, and its films need {(MASK_CHANNELS + z, *rest)}"
+                )
+        return {"winner": winner, "loser": loser, "condition": condition}
+
+
 class _Latents:
     """Latents of the pairs' films, made once and kept by the films' digests."""
 
@@ -161,33 +192,20 @@ class _Latents:
         self.folder, self.path, self.device = folder, vae, device
         self._vae: Any = None
 
-    def of(self, pair: Pair, base: Path) -> dict[str, Tensor]:
-        """Winner, loser and condition of a pair, (Z or C, L, H, W) each."""
+    def of(self, pair: Pair, base: Path) -> _Stored:
+        """The pair, its films as latents."""
         winner, loser = (self._film(base / each) for each in (pair.winner, pair.loser))
-        if winner.shape != loser.shape:
-            raise ValueError(
-                f"winner = {pair.winner!r} and loser = {pair.loser!r} are not of one size and "
-                "length"
-            )
-        z, *rest = winner.shape
-        condition = torch.zeros(MASK_CHANNELS + z, *rest)
-        if pair.conditions is not None:
-            condition = load_file(base / pair.conditions)["condition"].float()
-            if condition.shape != (MASK_CHANNELS + z, *rest):
-                raise ValueError(
-                    f"conditions = {pair.conditions!r} has the shape {tuple(condition.shape)}, and "
-                    f"its films need {(MASK_CHANNELS + z, *rest)}"
-                )
-        return {"winner": winner, "loser": loser, "condition": condition}
+        conditions = None if pair.conditions is None else base / pair.conditions
+        return _Stored(told=pair, winner=winner, loser=loser, conditions=conditions)
 
-    def _film(self, file: Path) -> Tensor:
+    def _film(self, file: Path) -> Path:
         if file.suffix == _LATENTS:
-            return load_file(file)["latents"].float()
+            return file
         kept = self.folder / f"{file_digest(file)}{_LATENTS}"
         if not kept.exists():
             held = {"latents": self._encode(file).cpu().contiguous()}
             checkpoint.write_file(kept, partial(save_file, held))
-        return load_file(kept)["latents"]
+        return kept
 
     @torch.no_grad()
     def _encode(self, file: Path) -> Tensor:
