@@ -60,7 +60,7 @@ def test_a_folder_becomes_a_data_set_in_the_store(farm: Farm, films: Path, tmp_p
     kinds = {stat.address.split("/")[0] for stat in farm.store.list()}
     assert kinds == {"measured", "groups", "shards", "datasets"}, "no parts are left"
 
-    assert run(farm, films) == (address, 0, 0), "what is done is not done again"
+    assert run(farm, films) == (address, 1, 0), "what is done is not done again, but for the text"
     verdicts = {
         entry.name: entry.verdict.rule
         for entry in steps.judged(farm, str(films), steps.curation_of(farm, OPTIONS))
@@ -130,9 +130,25 @@ def test_a_shard_that_is_lost_is_made_again(farm: Farm, films: Path, tmp_path: P
     assert len(Dataset(steps.fetch_data_set(farm, address, tmp_path / "out"))) == 2
 
 
+def test_a_video_is_not_blamed_for_good_for_what_may_pass(
+    farm: Farm, films: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+
+        def fails(*_: Any, **__: Any) -> Any:
+            raise OSError("the disk is not there just now")
+
+        patch.setattr("dreamontage.training.curation.measure.file_digest", fails)
+        _, measured, encoded = run(farm, films)
+        assert (measured, encoded) == (4, 0)
+    _, measured, encoded = run(farm, films)
+    assert (measured, encoded) == (4, 2)
+
+
 def test_a_video_that_kills_is_given_up(farm: Farm, films: Path) -> None:
     curation: Curation = steps.curation_of(farm, OPTIONS)
     steps.give_up(farm, str(films), "a.mp4", curation)
+    assert not steps.measure(farm, str(films), "a.mp4", curation), "nobody looks at it again"
     (entry, *_) = steps.judged(farm, str(films), curation)
     assert entry.verdict.reason == "processes died while looking at it"
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from dreamontage.training.shards import Codec, Shard, StoredClip
 
 CLIPS_A_SHARD = 64
+_DIED = "processes died while looking at it"
 
 Options = Mapping[str, Any]
 """The options of `dreamontage curate` that a run was started with, by name."""
@@ -47,10 +48,15 @@ def videos_of(folder: str) -> list[str]:
 
 
 def measure(farm: Farm, folder: str, name: str, curation: Curation) -> bool:
-    """See to it that a video is measured; whether this call did it."""
+    """See to it that a video is measured; whether this call did it.
+
+    One that could not be used is looked at again: it may have been the disk, or a hook, that
+    failed. Only what brings processes down is left alone for good.
+    """
     key = _measured_key(folder, name, curation)
     address = farm.repository.curated([key]).get(key)
-    if address and _is_there(farm, address):
+    data = address and farm.read(address)
+    if data and from_text(json.loads(data)).fault in (None, _DIED):
         return False
     _add_measured(farm, key, measure_video(Path(folder) / name, curation.measures))
     return True
@@ -58,7 +64,7 @@ def measure(farm: Farm, folder: str, name: str, curation: Curation) -> bool:
 
 def give_up(farm: Farm, folder: str, name: str, curation: Curation) -> None:
     """Say that a video cannot be looked at without the process dying of it."""
-    found = Measurement(digest="", fault="processes died while looking at it")
+    found = Measurement(digest="", fault=_DIED)
     _add_measured(farm, _measured_key(folder, name, curation), found)
 
 
