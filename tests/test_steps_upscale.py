@@ -350,6 +350,22 @@ def test_enlarged_latents_that_are_lost_are_made_again(
     assert farm.repository.segment(third.key).latents_address == refined
 
 
+def test_a_window_that_another_take_enlarges_at_the_same_time(
+    farm: Farm, write_board: WriteBoard, monkeypatch: Any
+) -> None:
+    segments = planned(farm, write_board(upscale=1.5))
+    first = large(segments)[0]
+    render(farm, base(segments))
+    enlarge = steps.enlarging.enlarge_take
+
+    def late(farm: Farm, take_id: str) -> dict[str, str]:
+        enlarge(farm, take_id)  # the other one
+        return enlarge(farm, take_id)
+
+    monkeypatch.setattr(steps.enlarging, "enlarge_take", late)
+    assert render(farm, [first]) == [SR_STEPS]
+
+
 def test_a_loop_is_closed_in_both_stages(farm: Farm, write_board: WriteBoard) -> None:
     stills = [{"image": "still0.png", "frame": 0}, {"image": "still1.png", "frame": 12}]
     shot = {"duration": {"frames": 32}, "keyframes": stills, "loop": True}

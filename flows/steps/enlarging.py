@@ -62,7 +62,9 @@ def enlarged_of(farm: Farm, take_id: str, key: str) -> Tensor:
     if not data:
         if address is not None:
             farm.repository.forget_enlarged(key, address)
-        data = farm.store.get(enlarge_take(farm, take_id)[key])
+        # Of another take's that holds this window, too, a worker may have come first.
+        made = enlarge_take(farm, take_id).get(key)
+        data = farm.store.get(made or str(farm.repository.segment(key).enlarged_address))
     return load(data)["latents"]
 
 
