@@ -15,12 +15,20 @@ from dreamontage import DreaMontagePipeline
 from dreamontage.evaluation import names
 from dreamontage.evaluation.evaluate import evaluate, plan_for
 from dreamontage.evaluation.methods import CrossFade, Truth
-from dreamontage.evaluation.models import Concatenation, Model, PixelHandover, untrained
+from dreamontage.evaluation.models import (
+    Concatenation,
+    Model,
+    PixelHandover,
+    Refined,
+    SmallFilms,
+    untrained,
+)
 from dreamontage.evaluation.report import Holds
 from dreamontage.evaluation.store import Store
 from dreamontage.evaluation.suite import Folders, Suite, run
 from dreamontage.evaluation.tasks import Kind, Plan, Task
-from dreamontage.upscale import sr_channels
+from dreamontage.models.codec import LinearCodec
+from dreamontage.upscale import Upscaler, sr_channels
 from tests.fixtures.evaluation import save_model
 
 
@@ -172,6 +180,38 @@ def test_the_shipped_weights_beside_their_controls(mini_plan: Plan, tmp_path: Pa
     assert rows[names.TRUTH].accuracy.value == rows[names.TRUTH].turned.value == 1
     assert rows[names.FADE].accuracy.value == rows[names.FADE].turned.value == 0
     assert found.shippable == all(each.holds is Holds.YES for each in found.criteria)
+
+
+def test_a_film_is_enlarged_as_its_model_would_for_anyone(
+    mini_model: Path, mini_plan: Plan, ours: Model, tmp_path: Path
+) -> None:
+    sr = DreaMontagePipeline.from_pretrained(save_model(tmp_path / "a", channels=sr_channels(8)))
+    settings = {"tile_latents": [4, 6], "overlap_latents": 2, "strength": 0.5}
+    sr.register_to_config(superres=settings)
+    refined = Refined(SmallFilms(ours), sr, shared_rope=False)
+    assert refined.upscaler == Upscaler.of(settings | {"shared_rope": False}, scale=2.0)
+    (task,) = mini_plan.large(frames=9)
+    film = refined.film(task)
+    assert film.shape == task.truth.frames_THWC.shape
+    sr.register_to_config(superres=settings | {"strength": 0.9})
+    other = Refined(refined.small, sr, shared_rope=False)
+    assert other.revision != refined.revision
+    assert not np.array_equal(other.film(task), film)
+
+
+def test_what_cannot_enlarge_is_refused_before_any_film(
+    mini_model: Path, mini_plan: Plan, tmp_path: Path
+) -> None:
+    no_sr = save_model(tmp_path / "no-sr")
+    other = save_model(tmp_path / "other", channels=sr_channels(8))
+    codec = LinearCodec.from_pretrained(other / "vae")
+    codec.mean_P.add_(0.1)
+    codec.save_pretrained(other / "vae")
+    for sr, told in ((no_sr, "is no super-resolution model"), (other, "another autoencoder")):
+        suite = Suite(Folders(ours=mini_model, sr=sr), plan=mini_plan, device="cpu")
+        with pytest.raises(ValueError, match=told):
+            run(suite, Store(tmp_path / "films"), lambda done, total, what: None)
+    assert not list((tmp_path / "films").iterdir())
 
 
 def test_too_few_clips_are_refused(mini_model: Path) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -30,14 +31,10 @@ from dreamontage.models import autoencoder
 from dreamontage.plan import Geometry, plan_shot
 from dreamontage.request import placed, plan_request
 from dreamontage.seeds import derive
-from dreamontage.upscale import Upscaler, upscale
+from dreamontage.upscale.stage import sr_model, upscale
 
 SCALE = 2
 """How much larger super-resolution makes a film."""
-
-
-TILE, OVERLAP = (18, 18), 6
-"""Latents: what the nano super-resolution model is trained on."""
 
 
 class Model:
@@ -204,18 +201,21 @@ class Bicubic:
 
 
 class Refined:
-    """The small film through the super-resolution stage, with Shared-RoPE or without."""
+    """The small film through the super-resolution stage, with Shared-RoPE or without; all else is
+    as the model has it.
+
+    Raises ValueError for a model that cannot enlarge such films.
+    """
 
     def __init__(self, small: SmallFilms, sr: DreaMontagePipeline, *, shared_rope: bool) -> None:
         self.small, self.sr = small, sr
+        told = sr_model(sr, "the model for --sr")
+        if told.autoencoder != autoencoder.revision(small.model.pipe.vae):
+            raise ValueError(f"{told.name} is for another autoencoder than {small.model.name}")
+        self.upscaler = replace(told.upscaler(float(SCALE)), shared_rope=shared_rope)
         self.name = names.SHARED if shared_rope else names.ALONE
-        self.revision = f"{self.name} {sr.revision} of {small.model.revision}"
-        self.upscaler = Upscaler(
-            scale=float(SCALE),
-            tile_latents=TILE,
-            overlap_latents=OVERLAP,
-            shared_rope=shared_rope,
-        )
+        how = f"{self.name} {json.dumps(self.upscaler.told())}"
+        self.revision = f"{how} {sr.revision} of {small.model.revision}"
 
     def film(self, task: Task) -> Pixels:
         height, width = task.size
@@ -240,7 +240,8 @@ class Refined:
             seed=task.seed,
         )
         runs = autoencoder.decode(self.sr.vae, large)
-        return np.concatenate([autoencoder.to_uint8(run) for run in runs])[: task.frames]
+        film_THWC = np.concatenate([autoencoder.to_uint8(run) for run in runs])
+        return film_THWC[: task.frames, :height, :width]  # the model's grid may be coarser
 
 
 def _halved(condition: Keyframe | Clip) -> Keyframe | Clip:
