@@ -263,10 +263,6 @@ class _Shot:
         return max(1, min(timeline.frame_at(stop - first, self.fps), room))
 
 
-def _frames_between(start: Fraction, end: Fraction, fps: Fraction) -> int:
-    return timeline.frame_at(end, fps) - timeline.frame_at(start, fps)
-
-
 def _missing(condition: Readable, field: str, base: Path | None) -> Iterator[Fault]:
     name = condition.get(field)
     if base is None or name is None:

@@ -11,7 +11,7 @@ import torch
 
 from dreamontage.training import shards
 from dreamontage.training.captions import Action
-from dreamontage.training.shards import Bucket, Codec, Dataset, Facts, StoredClip, TornShard
+from dreamontage.training.shards import Codec, Dataset, Facts, StoredClip, TornShard
 
 CODEC = Codec(name="LinearCodec", revision="r", mean=(0.0, 1.0), std=(1.0, 2.0), memoryless=True)
 
@@ -129,21 +129,11 @@ def test_what_is_no_data_set_is_told(tmp_path: Path) -> None:
             Dataset(tmp_path)
 
 
-def test_batches_are_of_one_shape_and_hold_every_clip_once(tmp_path: Path) -> None:
+def test_windows_are_cut_from_clips_that_are_long_enough(tmp_path: Path) -> None:
     clips = [clip(n, latents=3 + n % 3, width=4 if n % 2 else 6) for n in range(20)]
     data = write(tmp_path, clips[:7], clips[7:])
-    assert sum(map(len, data.buckets().values())) == 20
-    assert data.buckets()[Bucket(3, 2, 6)] == [0, 6, 12, 18]
-    batches = list(data.batches(1, batch=3))
-    assert sorted(index for _, indices in batches for index in indices) == list(range(20))
-    for bucket, indices in batches:
-        assert 1 <= len(indices) <= 3
-        assert {data.clips[index].bucket for index in indices} == {bucket}
-    assert batches == list(Dataset(tmp_path).batches(1, batch=3)), "the seed determines them"
-    assert batches != list(data.batches(2, batch=3))
-
-    windows = list(data.batches(1, batch=4, latents=4))
-    held = sorted(index for _, indices in windows for index in indices)
+    found = data.windows(4)
+    held = sorted(index for indices in found.values() for index in indices)
     assert held == [index for index, facts in enumerate(data.clips) if facts.latents >= 4]
-    for bucket, indices in windows:
+    for bucket, indices in found.items():
         assert {data.clips[i].bucket._replace(latents=4) for i in indices} == {bucket}

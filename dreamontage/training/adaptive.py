@@ -175,7 +175,7 @@ class WindowsObjective:
     def __init__(self, setting: Setting, study: Study) -> None:
         self.study, self.device = study, setting.device
         self.source = WindowSource(make_frozen(setting, study), setting.device, study)
-        self.frozen, self.photos = self.source.open()
+        self.frozen, _ = self.source.open()
         if setting.init is None:
             self.model = nano.build_transformer(study.size, seed=derive(setting.seed, "model"))
         else:
@@ -290,15 +290,30 @@ class WindowsObjective:
 
     def export(self, state: Mapping[str, Tensor], folder: Path, facts: Mapping[str, Any]) -> None:
         model = nano.copy_of(self.model, state)
-        card = model_card(
-            facts,
-            maturity=self.study.maturity,
-            parameters=sum(p.numel() for p in model.parameters()),
-            photos=0 if self.photos is None else len(self.photos),
-            z_dim=self.frozen.vae.config.z_dim,
-        )
-        nano.save_folder(folder, self.frozen, model, maturity=self.study.maturity)
-        (folder / "README.md").write_text(card)
+        write_model(folder, model, facts, source=self.source)
+
+
+def write_model(
+    folder: Path,
+    model: Any,
+    facts: Mapping[str, Any],
+    *,
+    source: WindowSource,
+    settings: Mapping[str, Any] = nano.PIPELINE_SETTINGS,
+) -> None:
+    """Write a model folder: the DiT beside the codec and the text side that it learnt with, and a
+    card that tells `facts`."""
+    frozen, photos = source.open()
+    maturity = source.study.maturity
+    card = model_card(
+        facts,
+        maturity=maturity,
+        parameters=sum(p.numel() for p in model.parameters()),
+        photos=0 if photos is None else len(photos),
+        z_dim=frozen.vae.config.z_dim,
+    )
+    nano.save_folder(folder, frozen, model, maturity=maturity, settings=settings)
+    (folder / "README.md").write_text(card)
 
 
 def decode(vae: Any, latents_BZLHW: Tensor, *, middle: bool) -> Tensor:

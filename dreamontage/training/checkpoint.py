@@ -29,7 +29,7 @@ def write_folder(folder: Path, fill: Callable[[Path], None]) -> None:
     fill(partial)
     for file in partial.rglob("*"):
         if file.is_file():
-            _to_disk(file)
+            to_disk(file)
     shutil.rmtree(folder, ignore_errors=True)
     partial.rename(folder)
 
@@ -40,13 +40,14 @@ def write_file(file: Path, fill: Callable[[Path], object]) -> None:
     partial = file.with_name(f".{uuid.uuid4().hex}.partial")
     try:
         fill(partial)
-        _to_disk(partial)
+        to_disk(partial)
         partial.replace(file)
     finally:
         partial.unlink(missing_ok=True)
 
 
-def _to_disk(file: Path) -> None:
+def to_disk(file: Path) -> None:
+    """Wait until the disk has all of it."""
     with file.open("rb") as handle:
         os.fsync(handle.fileno())
 

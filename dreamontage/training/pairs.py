@@ -10,7 +10,7 @@ DPO and the Bradley-Terry head read the same files, whoever judged: a discrimina
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Literal
 
@@ -88,10 +88,6 @@ def write_pairs(path: Path, pairs: Iterable[Pair]) -> None:
     partial = path.with_name(f".{path.name}.partial")
     partial.write_text("".join(pair.model_dump_json(exclude_none=True) + "\n" for pair in pairs))
     partial.replace(path)
-
-
-def of_source(pairs: Sequence[Pair], source: Literal["A", "B"]) -> list[Pair]:
-    return [pair for pair in pairs if pair.source == source]
 
 
 def _faults(pair: Pair, folder: Path) -> Iterator[Fault]:

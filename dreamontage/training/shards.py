@@ -25,11 +25,9 @@ Shapes: Z latent channels, L latent frames, K stills, h w latent height and widt
 from __future__ import annotations
 
 import json
-import os
-import random
 import uuid
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from fractions import Fraction
 from functools import cached_property
@@ -42,7 +40,6 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from dreamontage.keys import file_digest
-from dreamontage.seeds import derive
 from dreamontage.training import checkpoint
 from dreamontage.training.captions import Action
 
@@ -190,18 +187,13 @@ def write_shard(folder: Path, clips: Sequence[StoredClip]) -> Shard:
     try:
         save_file(tensors, temporary, metadata=metadata)
         temporary.chmod(0o644)  # the library makes it its owner's alone
-        _to_disk(temporary)
+        checkpoint.to_disk(temporary)
         sha256, size = file_digest(temporary), temporary.stat().st_size
         file = f"shard-{sha256[:12]}{SUFFIX}"
         temporary.replace(folder / file)
     finally:
         temporary.unlink(missing_ok=True)
     return Shard(file=file, sha256=sha256, bytes=size, clips=tuple(c.facts for c in clips))
-
-
-def _to_disk(path: Path) -> None:
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
 
 
 def index_text(codec: Codec, shards: Sequence[Shard]) -> str:
@@ -320,13 +312,6 @@ class Dataset:
         """A frame of a clip as it is encoded alone, latent_ZHW; it must be one of its stills."""
         return self._tensor(index, "stills")[self.clips[index].stills.index(frame)]
 
-    def buckets(self) -> dict[Bucket, list[int]]:
-        """The clips by their shape, each in the index's order."""
-        found: defaultdict[Bucket, list[int]] = defaultdict(list)
-        for index, facts in enumerate(self.clips):
-            found[facts.bucket].append(index)
-        return dict(sorted(found.items()))
-
     def windows(self, latents: int) -> dict[Bucket, list[int]]:
         """The clips that a window of so many latents can be cut from, by the window's shape."""
         found: defaultdict[Bucket, list[int]] = defaultdict(list)
@@ -334,22 +319,6 @@ class Dataset:
             if facts.latents >= latents:
                 found[facts.bucket._replace(latents=latents)].append(index)
         return dict(sorted(found.items()))
-
-    def batches(
-        self, seed: int, *, batch: int, latents: int | None = None
-    ) -> Iterator[tuple[Bucket, list[int]]]:
-        """All clips once, in an order that the seed determines, in batches of one shape.
-
-        With `latents`, of those that a window of so many can be cut from, by the window's shape.
-        Each bucket's last batch may be smaller; buckets come mixed. An epoch is a seed of its own.
-        """
-        by_bucket = self.buckets() if latents is None else self.windows(latents)
-        made: list[tuple[Bucket, list[int]]] = []
-        for bucket, indices in by_bucket.items():
-            order = random.Random(derive(seed, *bucket)).sample(indices, len(indices))
-            made += [(bucket, order[at : at + batch]) for at in range(0, len(order), batch)]
-        random.Random(derive(seed, "batches")).shuffle(made)
-        yield from made
 
     def _tensor(self, index: int, name: str) -> Any:
         shard, number = self._places[index]

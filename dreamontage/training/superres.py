@@ -29,8 +29,14 @@ from dreamontage.plan import read_json
 from dreamontage.seeds import derive
 from dreamontage.timeline import TEMPORAL_STRIDE, latent_of
 from dreamontage.training import flow, nano, windows, worlds
-from dreamontage.training.adaptive import Shape, Study, WindowSource, decode, make_frozen
-from dreamontage.training.card import model_card
+from dreamontage.training.adaptive import (
+    Shape,
+    Study,
+    WindowSource,
+    decode,
+    make_frozen,
+    write_model,
+)
 from dreamontage.training.feed import Batch
 from dreamontage.training.recipe import Setting
 from dreamontage.training.windows import Guides
@@ -133,7 +139,7 @@ class SuperresObjective:
     def __init__(self, setting: Setting, study: Study) -> None:
         self.study, self.device = study, setting.device
         self.source = SuperresSource(make_frozen(setting, study), setting.device, study)
-        self.frozen, self.photos = self.source.open()
+        self.frozen, _ = self.source.open()
         size = replace(study.size, z_dim=self.frozen.vae.config.z_dim)
         self.model = _start(setting, size)
         self.held_out = [
@@ -225,13 +231,6 @@ class SuperresObjective:
 
     def export(self, state: Mapping[str, Tensor], folder: Path, facts: Mapping[str, Any]) -> None:
         model = nano.copy_of(self.model, state)
-        card = model_card(
-            facts,
-            maturity=self.study.maturity,
-            parameters=sum(p.numel() for p in model.parameters()),
-            photos=0 if self.photos is None else len(self.photos),
-            z_dim=self.frozen.vae.config.z_dim,
-        )
         # A tile is no larger than what was trained on; neighbours share a quarter of it.
         tile = tuple(
             max(side) // self.frozen.vae.config.scale_factor_spatial
@@ -247,10 +246,7 @@ class SuperresObjective:
                 "strength": STRENGTH,
             },
         }
-        nano.save_folder(
-            folder, self.frozen, model, maturity=self.study.maturity, settings=settings
-        )
-        (folder / "README.md").write_text(card)
+        write_model(folder, model, facts, source=self.source, settings=settings)
 
 
 def _start(setting: Setting, size: nano.Size) -> Any:
