@@ -173,13 +173,14 @@ def render(
             os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
             # Seconds to import, and only this command needs it.
             from dreamontage import DreaMontagePipeline, local
+            from dreamontage.devices import precision
 
-            pipe = DreaMontagePipeline.from_pretrained(folder)
+            pipe = DreaMontagePipeline.from_pretrained(folder, dtype=precision(device))
             speed.fit(pipe, options, device)
             refining = None
             if board.upscale is not None:
                 assert sr is not None, "it would be a fault"
-                refining = DreaMontagePipeline.from_pretrained(sr)
+                refining = DreaMontagePipeline.from_pretrained(sr, dtype=precision(device))
                 speed.fit(refining, options.for_upscaling, device)
             made, judgements = local.render(
                 board,

@@ -1,9 +1,17 @@
-"""Moving tensors to a device that is busy."""
+"""What models run in on a device, and moving tensors to one that is busy."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
+
+from dreamontage.keys import machine_kind
+
+
+def precision(device: str) -> torch.dtype:
+    """What models run in there, as `keys.machine_kind` names it."""
+    dtype: torch.dtype = getattr(torch, machine_kind(device).split()[1])
+    return dtype
 
 
 def ship(tensor: Tensor, device: torch.device) -> Tensor:

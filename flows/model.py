@@ -14,7 +14,7 @@ from torch import Tensor
 
 from db.states import Stage
 from dreamontage import speed
-from dreamontage.keys import machine_kind
+from dreamontage.devices import precision
 from dreamontage.models.folder import folder_revision
 from dreamontage.pipeline import DreaMontagePipeline
 from dreamontage.speed import SpeedOptions
@@ -23,11 +23,6 @@ from dreamontage.training.shards import Codec
 from flows.farm import Farm
 
 _log = logging.getLogger(__name__)
-
-
-def _dtype(device: str) -> torch.dtype:
-    dtype: torch.dtype = getattr(torch, machine_kind(device).split()[1])
-    return dtype
 
 
 def pipeline_of(farm: Farm, stage: Stage = Stage.BASE) -> DreaMontagePipeline:
@@ -46,7 +41,7 @@ def _load(weights: Path, device: str, revision: str, options: SpeedOptions) -> D
     """
     began = time.monotonic()
     pipe = DreaMontagePipeline.from_pretrained(
-        weights, text_encoder=None, tokenizer=None, dtype=_dtype(device)
+        weights, text_encoder=None, tokenizer=None, dtype=precision(device)
     )
     speed.fit(pipe, options, device)
     found = folder_revision(weights)
@@ -87,7 +82,7 @@ def _codec_of(weights: Path, revision: str) -> Codec:
 def load_text(weights: Path, device: str) -> Callable[[str], Tensor]:
     """The text encoder alone, as a function from a prompt to embeddings_BSD; it is not kept."""
     pipe = DreaMontagePipeline.from_pretrained(
-        weights, transformer=None, transformer_2=None, vae=None, dtype=_dtype(device)
+        weights, transformer=None, transformer_2=None, vae=None, dtype=precision(device)
     ).to(device)
 
     @torch.no_grad()

@@ -26,6 +26,7 @@ from typer.testing import CliRunner
 from dreamontage import DreaMontagePipeline, Keyframe, film, local, media, report
 from dreamontage.cli import app
 from dreamontage.conditioning import Clip
+from dreamontage.devices import precision
 from dreamontage.estimate import _Shape, steps_below
 from dreamontage.faults import StoryboardError
 from dreamontage.fields import SCALES
@@ -436,3 +437,19 @@ def test_an_autoencoder_is_the_same_wherever_its_model_was_trained(
     config["latents_std"][0] += 0.1
     (tmp_path / "again" / "vae" / "config.json").write_text(json.dumps(config))
     assert autoencoder_revision(tmp_path / "again") != autoencoder_revision(shipped)
+
+
+def test_a_command_renders_in_the_precision_of_its_device(
+    write_board: WriteBoard, tiny_ours: Path, tiny_sr: Path, tmp_path: Path, monkeypatch: Any
+) -> None:
+    """As the farm does, with which it shares its keys; on a GPU that is half of the memory."""
+    assert precision("cuda:1") == torch.bfloat16
+    assert precision("cpu") == torch.float32
+    monkeypatch.setattr("dreamontage.devices.machine_kind", lambda device: "cpu bfloat16")
+    command = ["render", write_board(upscale=1.5), "-o", tmp_path / "out"]
+    models = ["--weights", tiny_ours, "--sr", tiny_sr]
+    done = CliRunner().invoke(app, [str(each) for each in (*command, *models)])
+    assert done.exit_code == 0, done.output
+    (record,) = (tmp_path / "out").glob("*.json")
+    told = json.loads(record.read_text())
+    assert {each["model"]["machine"] for each in (told, told["upscale"])} == {"cpu bfloat16"}
