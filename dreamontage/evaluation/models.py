@@ -36,10 +36,6 @@ SCALE = 2
 """How much larger super-resolution makes a film."""
 
 
-TILE, OVERLAP = (18, 18), 6
-"""Latents: what the nano super-resolution model is trained on."""
-
-
 class Model:
     """A folder's own pipeline, as a user calls it."""
 
@@ -209,13 +205,9 @@ class Refined:
     def __init__(self, small: SmallFilms, sr: DreaMontagePipeline, *, shared_rope: bool) -> None:
         self.small, self.sr = small, sr
         self.name = names.SHARED if shared_rope else names.ALONE
-        self.revision = f"{self.name} {sr.revision} of {small.model.revision}"
-        self.upscaler = Upscaler(
-            scale=float(SCALE),
-            tile_latents=TILE,
-            overlap_latents=OVERLAP,
-            shared_rope=shared_rope,
-        )
+        own = sr.config.superres or {}
+        self.upscaler = Upscaler.of({**own, "shared_rope": shared_rope}, scale=float(SCALE))
+        self.revision = f"{self.upscaler.told()} {sr.revision} of {small.model.revision}"
 
     def film(self, task: Task) -> Pixels:
         height, width = task.size

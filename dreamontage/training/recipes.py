@@ -91,6 +91,18 @@ _SMOKE = _Machine(
     share=32,
 )
 
+# What follows `nano_base_cpu`: enough to compare the stages, in minutes of a core or two.
+_CPU = _Machine(
+    name="cpu",
+    size=nano.Size(),
+    superres=nano.Size(heads=4, layers=4, ffn=768, patch=(1, 2, 2)),
+    small=(64, 64),
+    film=(80, 128),
+    tile=(144, 144),
+    latents=9,
+    share=16,
+)
+
 
 def _base(machine: _Machine) -> Recipe:
     """Small worlds from a text and perhaps a first frame, as stock image-to-video weights know
@@ -135,7 +147,7 @@ def _preference(machine: _Machine) -> Recipe:
         shape=machine.shape(1, (height, width), 64),
         pairs=max(8, 600 // machine.share),
         batch=max(2, 24 // machine.share),
-        held_out=max(4, 64 // machine.share),
+        held_out=max(8, 64 // machine.share),
     )
     build = partial(PreferenceObjective, study=study, preferences=preferences)
     return machine.recipe(
@@ -227,7 +239,7 @@ def _wan(stage: str, study: WanStudy | WanPreferences, **more: Any) -> Recipe:
 
 
 _LORA = WanStudy(rank=64)
-_CPU: dict[str, Any] = {"device": "cpu", "bfloat16": False, "warmup": 1, "ahead": 0}
+_TINY: dict[str, Any] = {"device": "cpu", "bfloat16": False, "warmup": 1, "ahead": 0}
 
 
 def _wan_recipes() -> tuple[Recipe, ...]:
@@ -243,29 +255,15 @@ def _wan_recipes() -> tuple[Recipe, ...]:
         # The paper: 10,000 steps on 1,000 pairs for each of the two kinds.
         _wan("14b_preference_lora_8xh100", WanPreferences(study=_LORA), learning_rate=1e-5),
         # The same code at a size that a test runs.
-        _wan("lora_smoke", replace(tiny, rank=4), learning_rate=1e-3, **_CPU),
+        _wan("lora_smoke", replace(tiny, rank=4), learning_rate=1e-3, **_TINY),
         _wan(
             "preference_smoke",
             WanPreferences(study=replace(tiny, rank=4)),
             learning_rate=1e-2,
-            **_CPU,
+            **_TINY,
         ),
-        _wan("full_smoke", tiny, fsdp=True, learning_rate=1e-3, **_CPU),
+        _wan("full_smoke", tiny, fsdp=True, learning_rate=1e-3, **_TINY),
     )
-
-
-def nano_superres_cpu() -> Recipe:
-    """Super-resolution for `nano_base_cpu`'s films, from one of its exports' codec."""
-    study = Study(
-        shapes=(
-            Shape(weight=2, latents=4, height=144, width=144, batch=2),
-            Shape(weight=1, latents=7, height=96, width=96, batch=2),
-        ),
-        size=nano.Size(heads=4, layers=4, ffn=768, patch=(1, 2, 2)),
-        held_out=4,
-    )
-    build = partial(SuperresObjective, study=study)
-    return Recipe(name="nano_superres_cpu", build=build, decay=0.3, ema=0.998)
 
 
 _STAGES = (_base, _adaptive, _expression, _preference, _superres)
@@ -274,7 +272,7 @@ RECIPES: dict[str, Recipe] = {
     recipe.name: recipe
     for recipe in (
         nano_base_cpu(),
-        nano_superres_cpu(),
+        *(stage(_CPU) for stage in (_expression, _preference, _superres)),
         *(stage(machine) for machine in (_H100, _SMOKE) for stage in _STAGES),
         *_wan_recipes(),
     )
