@@ -33,6 +33,7 @@ class _Machine:
     tile: tuple[int, int]  # of what super-resolution learns
     latents: int
     share: int
+    refining: float = 0.7  # the noise level at which super-resolution starts
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def shape(
@@ -99,8 +100,9 @@ _CPU = _Machine(
     small=(64, 64),
     film=(80, 128),
     tile=(144, 144),
-    latents=9,
+    latents=7,
     share=16,
+    refining=0.5,  # one step of eight: with more, little training spoils more than it mends
 )
 
 
@@ -168,7 +170,7 @@ def _superres(machine: _Machine) -> Recipe:
         held_out=16,
         size=machine.superres,
     )
-    build = partial(SuperresObjective, study=study)
+    build = partial(SuperresObjective, study=study, strength=machine.refining)
     return machine.recipe("superres", build, decay=0.3, warmup=100)
 
 
