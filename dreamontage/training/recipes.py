@@ -92,7 +92,8 @@ _SMOKE = _Machine(
     share=32,
 )
 
-# What follows `nano_base_cpu`: enough to compare the stages, in minutes of a core or two.
+# The same stages in hours of one core: enough to compare them. Its last three also follow
+# `nano_joint_cpu`.
 _CPU = _Machine(
     name="cpu",
     size=nano.Size(),
@@ -193,7 +194,7 @@ def _chain(machine: _Machine) -> Chain:
     )
 
 
-def nano_base_cpu() -> Recipe:
+def nano_joint_cpu() -> Recipe:
     """Base and adaptive training of a small nano in one stage, on one core, for as long as it may.
 
     Mostly small, short windows, for they give the most learning in a second; now and then whole
@@ -211,7 +212,7 @@ def nano_base_cpu() -> Recipe:
         sampling=False,
     )
     build = partial(WindowsObjective, study=study)
-    return Recipe(name="nano_base_cpu", build=build, decay=0.3, ema=0.998)
+    return Recipe(name="nano_joint_cpu", build=build, decay=0.3, ema=0.998)
 
 
 def _wan(stage: str, study: WanStudy | WanPreferences, **more: Any) -> Recipe:
@@ -273,12 +274,11 @@ _STAGES = (_base, _adaptive, _expression, _preference, _superres)
 RECIPES: dict[str, Recipe] = {
     recipe.name: recipe
     for recipe in (
-        nano_base_cpu(),
-        *(stage(_CPU) for stage in (_expression, _preference, _superres)),
-        *(stage(machine) for machine in (_H100, _SMOKE) for stage in _STAGES),
+        nano_joint_cpu(),
+        *(stage(machine) for machine in (_H100, _CPU, _SMOKE) for stage in _STAGES),
         *_wan_recipes(),
     )
 }
 """By name; a name is what `dreamontage train` takes."""
 
-CHAINS: dict[str, Chain] = {chain.name: chain for chain in map(_chain, (_H100, _SMOKE))}
+CHAINS: dict[str, Chain] = {chain.name: chain for chain in map(_chain, (_H100, _CPU, _SMOKE))}
