@@ -214,8 +214,7 @@ class Refined:
             raise ValueError(f"{told.name} is for another autoencoder than {small.model.name}")
         self.upscaler = replace(told.upscaler(float(SCALE)), shared_rope=shared_rope)
         self.name = names.SHARED if shared_rope else names.ALONE
-        how = f"{self.name} {json.dumps(self.upscaler.told())}"
-        self.revision = f"{how} {sr.revision} of {small.model.revision}"
+        self.revision = f"{self.upscaler.told()} {sr.revision} of {small.model.revision}"
 
     def film(self, task: Task) -> Pixels:
         height, width = task.size

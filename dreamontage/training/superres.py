@@ -42,9 +42,6 @@ from dreamontage.training.recipe import Setting
 from dreamontage.training.windows import Guides
 from dreamontage.upscale.upscaler import sr_channels
 
-STRENGTH = 0.7
-"""The noise level at which refining starts, as `Upscaler` has it."""
-
 _STEPS = 8
 _SPOILT = 0.35  # the most noise on the small film's latents, in their own spread
 
@@ -134,10 +131,14 @@ class SuperresSource(WindowSource):
 
 
 class SuperresObjective:
-    """See the module. `setting.init` gives the codec, and the weights if it is a model of these."""
+    """See the module. `setting.init` gives the codec, and the weights if it is a model of these.
 
-    def __init__(self, setting: Setting, study: Study) -> None:
-        self.study, self.device = study, setting.device
+    Args:
+        strength: the noise level at which refining starts, as `Upscaler` has it.
+    """
+
+    def __init__(self, setting: Setting, study: Study, *, strength: float = 0.7) -> None:
+        self.study, self.device, self.strength = study, setting.device, strength
         self.source = SuperresSource(make_frozen(setting, study), setting.device, study)
         self.frozen, _ = self.source.open()
         size = replace(study.size, z_dim=self.frozen.vae.config.z_dim)
@@ -164,7 +165,7 @@ class SuperresObjective:
         )
         count = len(drawn.latents_BZLHW)
         # Refining never sees much more noise than it starts with.
-        times_B = torch.rand(count, generator=generator, device=self.device) * (STRENGTH + 0.1)
+        times_B = torch.rand(count, generator=generator, device=self.device) * (self.strength + 0.1)
         return self._errors(model, drawn, times_B, generator).mean(), count
 
     def _errors(
@@ -189,7 +190,7 @@ class SuperresObjective:
         generator = torch.Generator(self.device).manual_seed(0)
         found: dict[str, list[Tensor]] = {"loss": [], "loss_plain": []}
         for batch in self.held_out:
-            times_B = torch.linspace(0.05, STRENGTH, self.study.held_out, device=self.device)
+            times_B = torch.linspace(0.05, self.strength, self.study.held_out, device=self.device)
             plain = replace(batch, shared_BCNHW=None)
             for name, each in (("loss", batch), ("loss_plain", plain)):
                 errors_B = self._errors(model, each, times_B, generator.manual_seed(0))
@@ -213,7 +214,7 @@ class SuperresObjective:
             steps=_STEPS,
             shift=nano.FLOW_SHIFT,
             start_BZLHW=like,
-            strength=STRENGTH,
+            strength=self.strength,
             **batch.appended(),
         )
         films = (made_BZLHW, like, batch.latents_BZLHW)
@@ -243,7 +244,7 @@ class SuperresObjective:
             "superres": {
                 "tile_latents": tile,
                 "overlap_latents": min(tile) // 4 // patch * patch,
-                "strength": STRENGTH,
+                "strength": self.strength,
             },
         }
         write_model(folder, model, facts, source=self.source, settings=settings)
