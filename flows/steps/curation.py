@@ -82,9 +82,12 @@ def _measured_key(folder: str, name: str, curation: Curation) -> str:
     return digest({"video": [folder, name, stamp], "measures": curation.measures.facts()})
 
 
-def judged(farm: Farm, folder: str, curation: Curation) -> list[Entry]:
-    """The verdict on every video of the folder; those that are not measured yet, are."""
-    names = videos_of(folder)
+def judged(
+    farm: Farm, folder: str, curation: Curation, names: Sequence[str] | None = None
+) -> list[Entry]:
+    """The verdict on every video of the folder, or only on some, as if the folder held no others;
+    those that are not measured yet, are."""
+    names = videos_of(folder) if names is None else names
     by_name = {name: _measured_key(folder, name, curation) for name in names}
     rows = farm.repository.curated(list(by_name.values()))
     found = {}
@@ -161,8 +164,9 @@ def encode(farm: Farm, folder: str, names: Sequence[str], curation: Curation) ->
 
 
 def _entries(farm: Farm, folder: str, names: Sequence[str], curation: Curation) -> list[Entry]:
-    by_name = {entry.name: entry for entry in judged(farm, folder, curation)}
-    gone = [name for name in names if name not in by_name or not by_name[name].verdict.kept]
+    # Not all of the folder's: a run for each of thousands of groups would read them all.
+    by_name = {entry.name: entry for entry in judged(farm, folder, curation, names)}
+    gone = [name for name in names if not by_name[name].verdict.kept]
     if gone:
         raise RuntimeError(f"{folder} has changed since it was judged: {', '.join(gone)}")
     return [by_name[name] for name in names]
