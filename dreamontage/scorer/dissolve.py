@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dreamontage.scorer.film import Better, Film, Pixels, Score
+from dreamontage.scorer.steps import carried
 
 Picture = NDArray[np.float32]
 
@@ -119,8 +120,8 @@ class DissolveWatcher:
         whole = sum(_size(here_HWC - side_HWC) for side_HWC in sides) / 2
         if not 0.05 < share < 0.95 or mixed > MIXED * whole or noise > NOISY * whole:
             return False
-        carried = sum(_carried_off(self._flow, side_HWC, here_HWC) for side_HWC in sides) / 2
-        return carried >= UNEXPLAINED * whole
+        off = sum(_carried_off(self._flow, side_HWC, here_HWC) for side_HWC in sides) / 2
+        return off >= UNEXPLAINED * whole
 
     def scores(self) -> list[Score]:
         for stretch in self._open.values():
@@ -154,14 +155,7 @@ def _carried_off(flow: cv2.DISOpticalFlow, picture_HWC: Picture, here_HWC: Pictu
         for p in (picture_HWC, here_HWC)
     )
     back_HW2 = flow.calc(here_HW, picture_HW, None)
-    rows_HW, columns_HW = np.indices(here_HW.shape, np.float32)
-    carried_HWC = cv2.remap(
-        picture_HWC,
-        columns_HW + back_HW2[..., 0],
-        rows_HW + back_HW2[..., 1],
-        cv2.INTER_LINEAR,
-        borderMode=cv2.BORDER_REPLICATE,
-    )
+    carried_HWC = carried(picture_HWC, back_HW2)
     off_C = []
     for channel in range(3):
         a, b = carried_HWC[..., channel].ravel(), here_HWC[..., channel].ravel()
