@@ -408,6 +408,13 @@ def test_an_unknown_recipe_and_a_chain_without_an_end(tmp_path: Path) -> None:
             train("nano_base_smoke", tmp_path, **{name: value})
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="here it would run")
+@pytest.mark.parametrize("recipe", ["nano_base_h100", "nano_h100", "wan_14b_adaptive_8xh100"])
+def test_a_recipe_for_a_gpu_is_not_run_on_a_cpu(recipe: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"h100' is for a GPU, and torch finds none here"):
+        train(recipe, tmp_path, minutes=1)
+
+
 def test_a_users_fault_is_a_line_where_only_training_is_installed(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "dreamontage.training", "--out", tmp_path]
     for asked, told in (

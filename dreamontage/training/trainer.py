@@ -48,6 +48,9 @@ def _hardware(device: torch.device, processes: int) -> str:
 
 
 def _accelerator(recipe: Recipe) -> Accelerator:
+    if recipe.device == "cuda" and not torch.cuda.is_available():
+        # accelerate would take the CPU without a word, for a run of days.
+        raise ValueError(f"recipe = {recipe.name!r} is for a GPU, and torch finds none here")
     plugin = None
     if recipe.fsdp:
         plugin = FullyShardedDataParallelPlugin(
@@ -106,7 +109,8 @@ class Trainer:
         minutes, steps: when the run ends; steps count from its first start.
 
     Raises:
-        ValueError: for a folder that holds a run of another recipe.
+        ValueError: for a folder that holds a run of another recipe, a recipe for a GPU where there
+            is none, and as the recipe's objective.
     """
 
     def __init__(
