@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -46,23 +45,25 @@ def test_the_motion_judge_prefers_the_subject_that_moves_as_it_should() -> None:
 def test_pairs_are_the_best_and_the_worst_where_they_differ() -> None:
     """A judge that reads the first number of a film, and a model that makes its noise."""
 
-    def batches() -> Iterator[tuple[torch.Tensor, ...]]:
-        while True:
-            yield torch.zeros(6, 2, 3, 4, 4), torch.ones(6, 1, 3, 4, 4), torch.ones(6, 2, 2)
+    def made(least_gap: float) -> Pairs:
+        batch = torch.zeros(6, 2, 3, 4, 4), torch.ones(6, 1, 3, 4, 4), torch.ones(6, 2, 2)
+        return make_pairs(
+            iter([batch] * 10),
+            sample=lambda condition, prompts, noise: noise,
+            judge=lambda made, true: made[:, 0, 0, 0, 0],
+            decode=lambda latents: latents,
+            count=20,
+            group=4,
+            least_gap=least_gap,
+            generator=torch.Generator().manual_seed(0),
+        )
 
-    pairs = make_pairs(
-        batches(),
-        sample=lambda condition, prompts, noise: noise,
-        judge=lambda made, true: made[:, 0, 0, 0, 0],
-        decode=lambda latents: latents,
-        count=20,
-        group=4,
-        least_gap=1.5,
-        generator=torch.Generator().manual_seed(0),
-    )
+    pairs = made(1.5)
     assert len(pairs) == 20
     gaps = (pairs.loser_PZLHW - pairs.winner_PZLHW)[:, 0, 0, 0, 0]
     assert (gaps >= 1.49).all()
+    with pytest.raises(ValueError, match=r"pairs: .* 100 apart by the judge"):
+        made(100)
 
 
 def test_the_policy_learns_to_prefer_and_the_reference_stays(tmp_path: Path) -> None:

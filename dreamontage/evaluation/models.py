@@ -23,10 +23,12 @@ from torch import Tensor, nn
 
 from dreamontage import DreaMontagePipeline
 from dreamontage.conditioning import Clip, Keyframe
+from dreamontage.devices import precision
 from dreamontage.evaluation import names
 from dreamontage.evaluation.material import FPS, Pixels
 from dreamontage.evaluation.methods import source_revision
 from dreamontage.evaluation.tasks import Task
+from dreamontage.keys import machine_kind
 from dreamontage.models import autoencoder
 from dreamontage.plan import Geometry, plan_shot
 from dreamontage.request import placed, plan_request
@@ -48,7 +50,10 @@ class Model:
     @classmethod
     def load(cls, name: str, folder: Path, device: str) -> Model:
         """Raises ValueError when it is no model's folder."""
-        return cls(name, DreaMontagePipeline.from_pretrained(folder).to(device))
+        pipe = DreaMontagePipeline.from_pretrained(folder, dtype=precision(device)).to(device)
+        # Another kind of device, or another precision, makes other films.
+        pipe.revision += f" {machine_kind(device)}"
+        return cls(name, pipe)
 
     def render(
         self,

@@ -83,6 +83,9 @@ def make_pairs(
             or they end.
         sample: condition_BCLHW, prompts_BSD and noise_BZLHW -> latents_BZLHW.
         decode: latents -> films in [-1, 1].
+
+    Raises:
+        ValueError: if no group's films are so far apart.
     """
     found: list[tuple[Tensor, ...]] = []
     have = 0
@@ -115,6 +118,11 @@ def make_pairs(
         have += len(apart)
         if have >= count:
             break
+    if not have:
+        raise ValueError(
+            f"pairs: of {len(found)} batches' groups of {group} samples, none has two that are "
+            f"{least_gap} apart by the judge"
+        )
     winner, loser, condition, prompts = (
         torch.cat(parts)[:count] for parts in zip(*found, strict=True)
     )

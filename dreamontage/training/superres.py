@@ -165,7 +165,8 @@ class SuperresObjective:
         )
         count = len(drawn.latents_BZLHW)
         # Refining never sees much more noise than it starts with.
-        times_B = torch.rand(count, generator=generator, device=self.device) * (self.strength + 0.1)
+        most = min(1.0, self.strength + 0.1)
+        times_B = torch.rand(count, generator=generator, device=self.device) * most
         return self._errors(model, drawn, times_B, generator).mean(), count
 
     def _errors(
