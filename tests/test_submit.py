@@ -94,10 +94,12 @@ def test_a_submit_that_is_stopped_at_any_statement_leaves_no_storyboard(
 
 
 def test_all_faults_of_all_files_are_told_and_none_is_stored(farm: Farm, write_board: Any) -> None:
-    """One off the model's grid beside one that cannot be read and one whose picture is broken."""
+    """One off the model's grid beside one that is wrong in type and file, and one in its file."""
     paths = [
         write_board("good"),
-        write_board("unreadable", fps=0),
+        write_board(
+            "unreadable", fps=0, shots=[{"duration": 1, "keyframes": [{"image": "b.png", "at": 0}]}]
+        ),
         write_board("loop", shots=[{"duration": "8f", "loop": True}]),
         write_board("broken", shots=[{"duration": 1, "keyframes": [{"image": "b.png", "at": 0}]}]),
     ]
@@ -107,8 +109,10 @@ def test_all_faults_of_all_files_are_told_and_none_is_stored(farm: Farm, write_b
     fields = [str(fault).removeprefix(str(paths[0].parent)) for fault in told.value.faults]
     assert [field.split(" ")[:2] for field in fields] == [
         ["/unreadable.yaml:", "fps"],
-        ["/loop.yaml:", "shots[0].duration"],
+        ["/unreadable.yaml:", "shots[0].keyframes[0].image"],
         ["/broken.yaml:", "shots[0].keyframes[0].image"],
+        # What a model cannot render is asked of whole storyboards alone.
+        ["/loop.yaml:", "shots[0].duration"],
     ]
     assert rows(farm.repository) == {}
     assert list(farm.store.list()) == []
