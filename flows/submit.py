@@ -76,6 +76,11 @@ def submit(
     for one in wanted:
         found = model_faults(one.board, farm.base.geometry)
         found += folder_faults(one.board, farm.settings.weights, farm.settings.sr_weights)
+        if any(shot.draft is not None for shot in one.board.shots):
+            # Schedulers bring torch, and seconds, that no other storyboard has to wait for.
+            from dreamontage.strength import folder_faults as strength_faults
+
+            found += strength_faults(one.board, farm.settings.weights)
         found += inspect(one.board, one.base, known[one.base])[1]
         faults += (fault.under(one.prefix) for fault in found)
     _raise(faults)

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
+from PIL import Image
 from sqlalchemy import Engine, event
 
 from db.repository import Repository
@@ -116,6 +117,16 @@ def test_all_faults_of_all_files_are_told_and_none_is_stored(farm: Farm, write_b
     ]
     assert rows(farm.repository) == {}
     assert list(farm.store.list()) == []
+
+
+def test_a_strength_without_a_noise_level_is_not_taken_in(farm: Farm, write_board: Any) -> None:
+    """A run would find out at the shot's turn, when those before it have been rendered."""
+    drafted = {"duration": 1, "draft": "auto", "keyframes": [{"image": "a.png", "at": 0}]}
+    path = write_board("drafted", shots=[{"duration": 1}, {**drafted, "strength": 0.01}])
+    Image.new("RGB", (64, 32), "red").save(path.parent / "a.png")
+    with pytest.raises(StoryboardError, match=r"^shots\[1\].strength = 0.01 is below the last"):
+        submit(farm, path, due_at=DUE)
+    assert rows(farm.repository) == {}
 
 
 def test_what_only_decoding_finds_keeps_all_out_too(
