@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from db.states import Stage
-from dreamontage import speed
+from dreamontage import devices, speed
 from dreamontage.keys import machine_kind
 from dreamontage.models.folder import folder_revision
 from dreamontage.pipeline import DreaMontagePipeline
@@ -42,9 +42,10 @@ def _load(weights: Path, device: str, revision: str, options: SpeedOptions) -> D
     Raises:
         RuntimeError: when the folder no longer holds ``revision``: latents of other weights must
             not be stored under its keys.
-        ValueError: for a speed option that this machine or model cannot do.
+        ValueError: for a device or a speed option that this machine or model cannot do.
     """
     began = time.monotonic()
+    devices.check(device)
     pipe = DreaMontagePipeline.from_pretrained(
         weights, text_encoder=None, tokenizer=None, dtype=_dtype(device)
     )

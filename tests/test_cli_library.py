@@ -220,6 +220,50 @@ def test_render_says_what_a_speed_option_does_before_it_renders(folder: Path) ->
     assert len(result.stderr.splitlines()) == 1
 
 
+@pytest.mark.parametrize("device", ["cuda:99", "graphics"])
+def test_a_device_that_is_not_there_is_told(folder: Path, device: str) -> None:
+    for arguments in (
+        ("render", folder / "board.yaml", "-o", folder / "out"),
+        ("evaluate", "-o", folder / "out"),
+        ("curate", folder, "-o", folder / "out"),
+    ):
+        result = CliRunner().invoke(app, [*map(str, arguments), "--device", device])
+        # The command's own line of errors is `main`'s, for ValueError.
+        told = f"{result.exception}" if isinstance(result.exception, ValueError) else result.stderr
+        assert f"device = {device!r} " in told, arguments
+        assert not (folder / "out").exists()
+
+
+def test_a_log_has_a_line_of_all_that_is_done(folder: Path, tiny_ours: Path) -> None:
+    text = BOARD.partition("    clips")[0].replace("duration: 10", "duration: 2")
+    (folder / "board.yaml").write_text(text.replace("5, 10]", "1, 2]").replace("0, 5", "0, 1"))
+    text = (folder / "board.yaml").read_text().replace("at: 10", "at: 2")
+    (folder / "board.yaml").write_text(text)
+    result = run("render", folder / "board.yaml", "--weights", tiny_ours, "-o", folder / "out")
+    assert result.exit_code == 0, result.stderr
+    assert result.stderr.splitlines() == [
+        "loading the model",
+        "taking in a.png",
+        "sea, segment 1 of 3",
+        "sea, segment 2 of 3",
+        "sea, segment 3 of 3",
+        "writing the film",
+    ]
+
+
+def test_a_strength_without_a_noise_level_is_a_fault_of_its_field(
+    folder: Path, tiny_ours: Path
+) -> None:
+    drafted = "duration: 1, draft: auto, strength: 0.01, keyframes: [{image: a.png, at: 0}]"
+    (folder / "board.yaml").write_text(BOARD.replace("duration: 1}", f"{drafted}}}"))
+    result = run("render", folder / "board.yaml", "--weights", tiny_ours, "-o", folder / "out")
+    assert result.exit_code == 1
+    assert result.stderr.splitlines()[1:] == [
+        "shots[1].strength = 0.01 is below the last noise level of 6 steps, 0.376: "
+        "raise it, or the steps"
+    ]
+
+
 def test_schema_is_a_json_schema(folder: Path) -> None:
     result = run("schema")
     jsonschema.Draft202012Validator.check_schema(json.loads(result.stdout))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +15,16 @@ from dreamontage.models.transformer import DreaMontageTransformer3DModel
 from dreamontage.plan import read_json
 
 
+def bars_only_on_a_terminal() -> AbstractContextManager[None]:
+    """Progress bars fill a worker's log with control characters."""
+    return nullcontext() if sys.stderr.isatty() else no_bars()
+
+
 @contextmanager
-def bars_only_on_a_terminal() -> Iterator[None]:
-    """Progress bars fill a worker's log with control characters; off, they are for the whole
-    process, so they are put back as they were.
-    """
+def no_bars() -> Iterator[None]:
+    """Off, they are for the whole process, so they are put back as they were."""
     switches = [diffusers.utils.logging, transformers.utils.logging]
     active = [each for each in switches if each.is_progress_bar_enabled()]
-    if sys.stderr.isatty():
-        active = []
     for each in active:
         each.disable_progress_bar()
     try:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from dreamontage.models.loading import no_bars
 from dreamontage.training.recipe import Chain
 from dreamontage.training.recipes import CHAINS, RECIPES
 from dreamontage.training.trainer import Trainer
@@ -15,6 +16,7 @@ NAMES = sorted([*RECIPES, *CHAINS])
 _DONE = "done"
 
 
+@no_bars()  # of every file that is read or written, among our own lines
 def train(
     name: str,
     out: Path,
