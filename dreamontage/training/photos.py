@@ -24,8 +24,10 @@ def load_photos(folder: Path, *, crops: int = 1) -> Tensor:
     least 256 pixels or a third of the picture's shorter side.
 
     Raises:
-        ValueError: when there is no picture.
+        ValueError: when there is no folder, or no picture in it.
     """
+    if not folder.is_dir():
+        raise ValueError(f"photos = {folder}: there is no such folder")
     files = sorted(path for path in folder.iterdir() if path.suffix.lower() in _KINDS)
     if not files:
         raise ValueError(f"{folder} holds no pictures")
