@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from fractions import Fraction
@@ -154,6 +155,10 @@ def test_plan_prints_every_segment(folder: Path, weights: Path) -> None:
     assert "64–87 c.mp4" in result.output
     assert "zoom [in]" in result.output
     assert "6 steps at guidance 5" in result.output
+    # Segments are counted from one, as `status` and the progress of a render do.
+    numbers = re.findall(r"^│ +(\d+) │", result.output, re.MULTILINE)
+    assert numbers[0] == "1"
+    assert numbers.count("1") == 2, "once a shot"
 
 
 def test_plan_says_how_a_loop_is_closed_and_rounded(folder: Path, weights: Path) -> None:
