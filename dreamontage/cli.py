@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import math
 import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -43,6 +45,16 @@ def fail(error: StoryboardError) -> typer.Exit:
         # Plain, without rich: a line is a fault, however narrow the terminal.
         typer.echo(str(fault), err=True)
     return typer.Exit(1)
+
+
+def _quietly() -> None:
+    """For torch and transformers, before they are imported.
+
+    Threads that spin while they wait are slow on busy cores; and transformers would tell every
+    producer that torchvision is not there.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 
 
 def nano_folder() -> Path:
@@ -165,22 +177,19 @@ def render(
         folder, sr = weights or nano_folder(), sr or nano_sr_folder()
         if faults := folder_faults(board, folder, sr):
             raise StoryboardError(faults)
-        with _bar() as bar:
-            task = bar.add_task("loading the model", total=None)
-            # Threads that spin while they wait are slow on busy cores; and transformers would tell
-            # every producer that torchvision is not there. Both are read when they are imported.
-            os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-            os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+        with _progress("loading the model") as progress:
+            _quietly()
             # Seconds to import, and only this command needs it.
-            from dreamontage import DreaMontagePipeline, local
-            from dreamontage.devices import precision
+            from dreamontage import DreaMontagePipeline, devices, local
 
-            pipe = DreaMontagePipeline.from_pretrained(folder, dtype=precision(device))
+            devices.check(device)
+            dtype = devices.precision(device)
+            pipe = DreaMontagePipeline.from_pretrained(folder, dtype=dtype)
             speed.fit(pipe, options, device)
             refining = None
             if board.upscale is not None:
                 assert sr is not None, "it would be a fault"
-                refining = DreaMontagePipeline.from_pretrained(sr, dtype=precision(device))
+                refining = DreaMontagePipeline.from_pretrained(sr, dtype=dtype)
                 speed.fit(refining, options.for_upscaling, device)
             made, judgements = local.render(
                 board,
@@ -189,9 +198,7 @@ def render(
                 pipe,
                 sr=refining,
                 name=file.stem,
-                progress=lambda what, done, total: bar.update(
-                    task, description=what, completed=done, total=total
-                ),
+                progress=progress,
             )
     except StoryboardError as error:
         raise fail(error) from None
@@ -240,8 +247,8 @@ def evaluate(
     device: Annotated[str, typer.Option(help="Where the model runs: cpu, cuda, cuda:1.")] = "cpu",
 ) -> None:
     """Score a model on films it has not seen, beside controls; say whether it may be shipped."""
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    _quietly()
+    from dreamontage import devices
     from dreamontage.evaluation import show
     from dreamontage.evaluation.evaluate import evaluate as run
     from dreamontage.evaluation.evaluate import plan_for
@@ -258,15 +265,15 @@ def evaluate(
         sr=sr,
     )
     try:
-        with _bar() as bar:
-            task = bar.add_task("loading", total=None)
+        devices.check(device)
+        with _progress("loading") as progress:
             found = run(
                 folders,
                 out,
                 plan=plan_for(folders.ours, clips=clips, photos=photos),
                 device=device,
-                tell=lambda done, total, what: bar.update(
-                    task, description=what, completed=done, total=total
+                tell=lambda done, total, what: progress(
+                    what if done == total else f"{done + 1} of {total}, {what}", done, total
                 ),
             )
     except ValueError as error:
@@ -346,9 +353,11 @@ def curate(
     ] = 0.015,
 ) -> None:
     """Find the one-shot videos in a folder, and encode them for training, with a report."""
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    _quietly()
+    from dreamontage import devices
     from dreamontage.training.curation import command
+
+    devices.check(device)
 
     choices = command.Choices(
         weights=weights or nano_folder(),
@@ -367,29 +376,36 @@ def curate(
         most_shake=most_shake,
         least_motion=least_motion,
     )
-    with _bar() as bar:
-        task = bar.add_task("opening the folder", total=None)
-        made = command.run(
-            folder,
-            out,
-            choices,
-            progress=lambda what, done, total: bar.update(
-                task, description=escape(what), completed=done, total=total
-            ),
-        )
+    with _progress("opening the folder") as progress:
+        made = command.run(folder, out, choices, progress=progress)
     command.show(made, out, Console())
 
 
-def _bar() -> Progress:
-    """Steps of the segment at hand; nothing but a line of each segment without a terminal."""
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        console=Console(stderr=True),
-        transient=True,
-    )
+@contextmanager
+def _progress(first: str) -> Iterator[Callable[[str, int, int], None]]:
+    """A bar of the steps of what is at hand, by calls with its name, what is done, and of how many.
+
+    Without a terminal, in a log, a line whenever something else is at hand.
+    """
+    console = Console(stderr=True)
+    told = ""
+
+    def line(what: str, done: int, total: int) -> None:
+        nonlocal told
+        if what != told:
+            told = what
+            typer.echo(what, err=True)
+
+    if not console.is_terminal:
+        line(first, 0, 0)
+        yield line
+        return
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
+    with Progress(*columns, TimeElapsedColumn(), console=console, transient=True) as bar:
+        task = bar.add_task(first, total=None)
+        yield lambda what, done, total: bar.update(
+            task, description=escape(what), completed=done, total=total
+        )
 
 
 @app.command()
@@ -414,8 +430,7 @@ def train(
     list_: Annotated[bool, typer.Option("--list", help="Name the recipes and chains.")] = False,
 ) -> None:
     """Train weights by a recipe, or go on with a run; losses, scores and sheets on the way."""
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    _quietly()
     import torch  # seconds to import, and few commands need it
 
     from dreamontage.training import runs

@@ -1,4 +1,5 @@
-"""Moving tensors to a device that is busy, and what models run in there."""
+"""Devices by the names that users write, what models run in there, and moving tensors to one that
+is busy."""
 
 from __future__ import annotations
 
@@ -6,6 +7,22 @@ import torch
 from torch import Tensor
 
 from dreamontage.keys import machine_kind
+
+
+def check(name: str) -> None:
+    """Raises `ValueError` for a device that there is not, or that torch here cannot use."""
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise ValueError(
+            f"device = {name!r} must be cpu, cuda or one of several, as cuda:1"
+        ) from None
+    try:
+        torch.empty(0, device=device)
+    # A torch built without CUDA asserts.
+    except (AssertionError, RuntimeError, NotImplementedError) as error:
+        reason = str(error).partition("\n")[0]
+        raise ValueError(f"device = {name!r} cannot be used here: {reason}") from None
 
 
 def ship(tensor: Tensor, device: torch.device) -> Tensor:

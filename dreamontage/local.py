@@ -10,7 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from dreamontage import scorer, speed
+from dreamontage import scorer, speed, strength
 from dreamontage.faults import Fault, StoryboardError
 from dreamontage.film import (
     Deliverables,
@@ -52,18 +52,18 @@ def render(
     Raises:
         StoryboardError: with every asset that cannot be used, and what these models cannot render,
             before anything is rendered.
-        ValueError: for a draft's strength that so few steps have no noise level for.
+        ValueError: for so few steps of the super-resolution model that none has the noise level
+            of its strength.
     """
     model = Model(
         pipe=pipe,
         sampler=pipe.sampler(board.sampler.steps, board.sampler.guidance),
         negative_prompt=board.negative_prompt,
     )
-    for shot in board.shots:
-        if shot.draft is not None:
-            entry(pipe.scheduler, model.sampler.steps, shot.draft_strength)
     refiner, faults = _refiner(board, pipe, sr)
-    if faults := model_faults(board, pipe.geometry) + faults:
+    faults += model_faults(board, pipe.geometry)
+    faults += strength.faults(board, pipe.scheduler, model.sampler.steps)
+    if faults:
         raise StoryboardError(faults)
     kept = folder / "segments"
     kept.mkdir(parents=True, exist_ok=True)

@@ -21,13 +21,18 @@ def as_image(picture: Picture) -> Image.Image:
     """The picture as an RGB image of eight bits.
 
     Raises:
-        ValueError: for an array that is not uint8 (H, W, 3).
+        ValueError: for an array that is not uint8 (H, W, 3), and for what is no picture: a path.
     """
     if isinstance(picture, Image.Image):
         return picture.convert("RGB")
     if isinstance(picture, Tensor):
         picture = (picture.permute(1, 2, 0) * 127.5 + 127.5).round().clamp(0, 255)
         return Image.fromarray(picture.to("cpu", torch.uint8).numpy())
+    if not isinstance(picture, np.ndarray):
+        raise ValueError(
+            "a picture must be a PIL image, an array or a tensor, and is "
+            f"{picture!r}: open files first, as with PIL.Image.open"
+        )
     if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
         raise ValueError(
             f"a picture given as an array must be uint8 (height, width, 3), and is "

@@ -117,4 +117,4 @@ def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
 
 
 def _unreadable(path: Path, reason: str) -> StoryboardError:
-    return StoryboardError([Fault(field=path.name, message=reason)])
+    return StoryboardError([Fault(field=path.name or str(path), message=reason)])

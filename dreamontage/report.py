@@ -265,7 +265,7 @@ def _table(
     for segment in segments:
         given = [conditions[index] for index in segment["conditions"]]
         table.add_row(
-            str(segment["index"]),
+            str(segment["index"] + 1),  # as progress and `status` count them
             f"{segment['start']}–{segment['stop'] - 1}",
             "–".join(f"{seconds:.2f}" for seconds in segment["seconds"]),
             str(segment["tail"]),

@@ -52,6 +52,7 @@ __all__ = [
     "load",
     "loads",
     "parse",
+    "readable",
 ]
 
 Seed = Annotated[int, Field(strict=True, ge=0, le=MAX_SEED)]
@@ -246,16 +247,25 @@ def parse(data: object, base: Path | None) -> tuple[Storyboard | None, list[Faul
         faults = schema.told(error, Storyboard)
     if isinstance(data, Mapping):
         # Rules between fields hold for whatever could be read, though other parts could not be.
-        faults += checks.check(schema.readable(Storyboard, data), base)
+        faults += checks.check(readable(data), base)
     return board, sorted(faults, key=Fault.place)
 
 
-def check_clips(board: Storyboard, seconds: Mapping[tuple[int, int], Fraction]) -> list[Fault]:
+def readable(board: Storyboard | Mapping[Any, Any]) -> schema.Readable:
+    """The fields that are right by themselves, of a storyboard or of the data of one."""
+    data = board.model_dump() if isinstance(board, Storyboard) else board
+    return schema.readable(Storyboard, data)
+
+
+def check_clips(
+    board: Storyboard | Mapping[Any, Any], seconds: Mapping[tuple[int, int], Fraction]
+) -> list[Fault]:
     """What is wrong with clips once their files are known; `seconds[shot, clip]` is a length.
 
-    `in` and `out` may not lie past the file's end, nor the clip reach into another condition.
+    `in` and `out` may not lie past the file's end, nor the clip reach into another condition. Of
+    data that is no storyboard yet, what else is wrong is told too.
     """
-    return checks.check(schema.readable(Storyboard, board.model_dump()), None, seconds)
+    return checks.check(readable(board), None, seconds)
 
 
 def json_schema() -> dict[str, Any]:

@@ -46,7 +46,9 @@ def step(name: str) -> Iterator[None]:
     """A spinner with the step's name and its seconds so far, then how long it took."""
     start = monotonic()
     columns = SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn()
-    with Progress(*columns, console=console, transient=True) as progress:
+    # In a log it would leave an empty line of each step.
+    shown = console.is_terminal
+    with Progress(*columns, console=console, transient=True, disable=not shown) as progress:
         progress.add_task(name, total=None)
         yield
     console.print(f"[green]✓[/] {name} [dim]{monotonic() - start:.1f} s[/]")
@@ -186,7 +188,7 @@ def main() -> Any:
 
 
 def _tell(error: str) -> None:
-    console.print(f"[red]error:[/] {escape(error)}", highlight=False)
+    console.print(f"[red]error:[/] {escape(error)}", highlight=False, soft_wrap=True)
 
 
 if __name__ == "__main__":

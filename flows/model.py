@@ -13,8 +13,7 @@ import torch
 from torch import Tensor
 
 from db.states import Stage
-from dreamontage import speed
-from dreamontage.devices import precision
+from dreamontage import devices, speed
 from dreamontage.models.folder import folder_revision
 from dreamontage.pipeline import DreaMontagePipeline
 from dreamontage.speed import SpeedOptions
@@ -37,11 +36,12 @@ def _load(weights: Path, device: str, revision: str, options: SpeedOptions) -> D
     Raises:
         RuntimeError: when the folder no longer holds ``revision``: latents of other weights must
             not be stored under its keys.
-        ValueError: for a speed option that this machine or model cannot do.
+        ValueError: for a device or a speed option that this machine or model cannot do.
     """
     began = time.monotonic()
+    devices.check(device)
     pipe = DreaMontagePipeline.from_pretrained(
-        weights, text_encoder=None, tokenizer=None, dtype=precision(device)
+        weights, text_encoder=None, tokenizer=None, dtype=devices.precision(device)
     )
     speed.fit(pipe, options, device)
     found = folder_revision(weights)
@@ -82,7 +82,7 @@ def _codec_of(weights: Path, revision: str) -> Codec:
 def load_text(weights: Path, device: str) -> Callable[[str], Tensor]:
     """The text encoder alone, as a function from a prompt to embeddings_BSD; it is not kept."""
     pipe = DreaMontagePipeline.from_pretrained(
-        weights, transformer=None, transformer_2=None, vae=None, dtype=precision(device)
+        weights, transformer=None, transformer_2=None, vae=None, dtype=devices.precision(device)
     ).to(device)
 
     @torch.no_grad()

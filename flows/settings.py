@@ -50,7 +50,11 @@ class Settings(BaseSettings):
     """Every setting, from the environment or by keyword. Faults name the variable to mend."""
 
     model_config = SettingsConfigDict(
-        env_prefix="DREAMONTAGE_", frozen=True, extra="ignore", populate_by_name=True
+        env_prefix="DREAMONTAGE_",
+        frozen=True,
+        extra="ignore",
+        populate_by_name=True,
+        env_ignore_empty=True,
     )
 
     home: Path = Field(default_factory=lambda: platformdirs.user_data_path("dreamontage"))
@@ -222,13 +226,21 @@ def read_settings() -> Settings:
     try:
         return Settings()
     except ValidationError as fault:
-        lines = [
-            ": ".join(
-                [
-                    *filter(None, [".".join(map(str, error["loc"]))]),
-                    error["msg"].removeprefix("Value error, "),
-                ]
-            )
-            for error in fault.errors()
-        ]
-        raise ValueError("settings: " + "; ".join(lines)) from None
+        told = "; ".join(_told(error["loc"], error["msg"]) for error in fault.errors())
+        raise ValueError(f"settings: {told}") from None
+
+
+def _told(field: tuple[int | str, ...], message: str) -> str:
+    """A fault, under the variable to mend unless it begins with that itself."""
+    message = message.removeprefix("Value error, ")
+    if not field or message.startswith(variable := _variable(field[0])):
+        return message
+    return f"{variable}: {message}"
+
+
+def _variable(field: int | str) -> str:
+    """What sets a field in the environment."""
+    name = str(field)
+    info = Settings.model_fields.get(name)
+    prefixed = info is not None and info.validation_alias is None
+    return f"DREAMONTAGE_{name.upper()}" if prefixed else name.upper()

@@ -12,7 +12,7 @@ from db import ids
 from db.states import AssetKind, ConditionKind
 from db.storyboards import NewAsset, NewCondition, NewDraft, NewShot, NewStoryboard
 from dreamontage import media, variants
-from dreamontage.assets import inspect
+from dreamontage.assets import Known, examine, inspect
 from dreamontage.faults import Fault, StoryboardError
 from dreamontage.intake import (
     Ingested,
@@ -23,7 +23,7 @@ from dreamontage.intake import (
     take_in_drafts,
 )
 from dreamontage.plan import model_faults
-from dreamontage.storyboard import Storyboard, load
+from dreamontage.storyboard import Storyboard
 from dreamontage.upscale.model import folder_faults
 from flows.farm import Farm
 
@@ -71,11 +71,17 @@ def submit(
     Raises:
         StoryboardError: with all faults of the files, their variants and their assets.
     """
-    wanted, faults = _wanted(paths, matrix)
+    known: dict[Path, Known] = {}  # by the folder that paths are relative to
+    wanted, faults = _wanted(paths, matrix, known)
     for one in wanted:
         found = model_faults(one.board, farm.base.geometry)
         found += folder_faults(one.board, farm.settings.weights, farm.settings.sr_weights)
-        found += inspect(one.board, one.base)[1]
+        if any(shot.draft is not None for shot in one.board.shots):
+            # Schedulers bring torch, and seconds, that no other storyboard has to wait for.
+            from dreamontage.strength import folder_faults as strength_faults
+
+            found += strength_faults(one.board, farm.settings.weights)
+        found += inspect(one.board, one.base, known[one.base])[1]
         faults += (fault.under(one.prefix) for fault in found)
     _raise(faults)
     with farm.scratch() as folder:
@@ -104,14 +110,19 @@ def _raise(faults: Sequence[Fault]) -> None:
         raise StoryboardError(faults)
 
 
-def _wanted(paths: Sequence[Path], matrix: Path | None) -> tuple[list[_Wanted], list[Fault]]:
-    """The films that are asked for, and the faults of the files that cannot be read as any."""
+def _wanted(
+    paths: Sequence[Path], matrix: Path | None, known: dict[Path, Known]
+) -> tuple[list[_Wanted], list[Fault]]:
+    """The films that are asked for, and the faults of the files that cannot be read as any.
+
+    What is found in the folders' files goes into `known`.
+    """
     wanted: list[_Wanted] = []
     faults: list[Fault] = []
     for path in paths:
         prefix = f"{path}: " if len(paths) > 1 else ""
         try:
-            board = load(path)
+            board, _ = examine(path, known.setdefault(path.parent, {}))
             named: dict[str | None, Storyboard] = {None: board}
             if matrix is not None:
                 chosen = variants.load_matrix(matrix)

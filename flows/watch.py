@@ -92,7 +92,9 @@ def _segment(progress: SegmentProgress) -> str:
 
 def summary(found: Sequence[StoryboardProgress]) -> Table:
     """One line a storyboard: for several at once."""
-    table = Table(box=None, pad_edge=False)
+    table = Table(box=None, pad_edge=False, caption_justify="left")
+    if any(each.storyboard.state is StoryboardState.REVIEW for each in found):
+        table.caption = "review: finished; what the gate found in it, `dreamontage status ID` tells"
     for name in ("storyboard", "title", "state", "denoise steps", "shots"):
         table.add_column(name)
     for progress in found:

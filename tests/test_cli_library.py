@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from fractions import Fraction
@@ -90,21 +91,20 @@ def test_validate_says_what_is_right(folder: Path) -> None:
 def test_validate_prints_every_fault_on_its_line(folder: Path) -> None:
     text = BOARD.replace("at: 10}", "at: 12}").replace("in: 0.5", "in: 2.5")
     text = text.replace("{image: a.png, at: 0}", "{image: c.mp4, at: 0}")
-    (folder / "board.yaml").write_text(text.replace("{duration: 1}", "{duration: 1, name: a b}"))
+    text = text.replace("{duration: 1}", "{duration: 1, name: a b, clips: [{video: a.png}]}")
+    (folder / "board.yaml").write_text(text)
     result = run("validate", folder / "board.yaml")
     assert result.exit_code == 1
     assert result.stdout == ""
-    # A name that could not be read keeps the files from being opened.
-    assert [line.split(" ")[0] for line in result.stderr.splitlines()] == [
-        "shots[0].keyframes[1].at",
-        "shots[1].name",
-    ]
-    (folder / "board.yaml").write_text(text)
-    result = run("validate", folder / "board.yaml")
+    # A name that cannot be read keeps no file from being opened.
     assert result.stderr.splitlines() == [
         "shots[0].clips[0].in = 2.5 s lies past the video's end, 2.0 s",
         "shots[0].keyframes[0].image = 'c.mp4' is of kind video; it must be of kind image",
         "shots[0].keyframes[1].at = 12.0 s lies past the shot's end, 10.0 s",
+        "shots[1].clips[0] needs a place: `at`, in seconds, or `frame`",
+        "shots[1].clips[0].video = 'a.png' is of kind image; it must be of kind video",
+        "shots[1].name = 'a b' must be 1 to 64 letters, digits, dots, dashes and underscores, "
+        "starting with a letter or digit: files are named for it",
     ]
 
 
@@ -112,8 +112,10 @@ def test_validate_tells_a_file_that_is_neither_picture_nor_film(folder: Path) ->
     (folder / "a.png").write_text("no picture")
     result = run("validate", folder / "board.yaml")
     assert result.exit_code == 1
-    assert len(result.stderr.splitlines()) == 2
-    assert result.stderr.startswith("shots[0].keyframes[0].image = 'a.png': ")
+    rule = "= 'a.png': neither an image nor a video that can be read"
+    assert result.stderr.splitlines() == [
+        f"shots[0].keyframes[{index}].image {rule}" for index in (0, 1)
+    ]
 
 
 def test_validate_checks_variants(folder: Path) -> None:
@@ -153,6 +155,10 @@ def test_plan_prints_every_segment(folder: Path, weights: Path) -> None:
     assert "64–87 c.mp4" in result.output
     assert "zoom [in]" in result.output
     assert "6 steps at guidance 5" in result.output
+    # Segments are counted from one, as `status` and the progress of a render do.
+    numbers = re.findall(r"^│ +(\d+) │", result.output, re.MULTILINE)
+    assert numbers[0] == "1"
+    assert numbers.count("1") == 2, "once a shot"
 
 
 def test_plan_says_how_a_loop_is_closed_and_rounded(folder: Path, weights: Path) -> None:
@@ -217,6 +223,50 @@ def test_render_says_what_a_speed_option_does_before_it_renders(folder: Path) ->
     result = run("render", board, "--speed", "attention: quick")
     assert result.stderr.startswith("--speed attention = 'quick' must be one of native, ")
     assert len(result.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("device", ["cuda:99", "graphics"])
+def test_a_device_that_is_not_there_is_told(folder: Path, device: str) -> None:
+    for arguments in (
+        ("render", folder / "board.yaml", "-o", folder / "out"),
+        ("evaluate", "-o", folder / "out"),
+        ("curate", folder, "-o", folder / "out"),
+    ):
+        result = CliRunner().invoke(app, [*map(str, arguments), "--device", device])
+        # The command's own line of errors is `main`'s, for ValueError.
+        told = f"{result.exception}" if isinstance(result.exception, ValueError) else result.stderr
+        assert f"device = {device!r} " in told, arguments
+        assert not (folder / "out").exists()
+
+
+def test_a_log_has_a_line_of_all_that_is_done(folder: Path, tiny_ours: Path) -> None:
+    text = BOARD.partition("    clips")[0].replace("duration: 10", "duration: 2")
+    (folder / "board.yaml").write_text(text.replace("5, 10]", "1, 2]").replace("0, 5", "0, 1"))
+    text = (folder / "board.yaml").read_text().replace("at: 10", "at: 2")
+    (folder / "board.yaml").write_text(text)
+    result = run("render", folder / "board.yaml", "--weights", tiny_ours, "-o", folder / "out")
+    assert result.exit_code == 0, result.stderr
+    assert result.stderr.splitlines() == [
+        "loading the model",
+        "taking in a.png",
+        "sea, segment 1 of 3",
+        "sea, segment 2 of 3",
+        "sea, segment 3 of 3",
+        "writing the film",
+    ]
+
+
+def test_a_strength_without_a_noise_level_is_a_fault_of_its_field(
+    folder: Path, tiny_ours: Path
+) -> None:
+    drafted = "duration: 1, draft: auto, strength: 0.01, keyframes: [{image: a.png, at: 0}]"
+    (folder / "board.yaml").write_text(BOARD.replace("duration: 1}", f"{drafted}}}"))
+    result = run("render", folder / "board.yaml", "--weights", tiny_ours, "-o", folder / "out")
+    assert result.exit_code == 1
+    assert result.stderr.splitlines()[1:] == [
+        "shots[1].strength = 0.01 is below the last noise level of 6 steps, 0.376: "
+        "raise it, or the steps"
+    ]
 
 
 def test_schema_is_a_json_schema(folder: Path) -> None:

@@ -197,10 +197,28 @@ def test_notes_stand_with_the_films_facts(tmp_path: Path) -> None:
     path = film(tmp_path / "a.mp4", 16)
     with_note, without = (
         media.contact_sheet(path, tmp_path / f"{n}.png", marks=[], title="A", notes=notes)
-        for n, notes in enumerate((["loops", "x" * 500], []))
+        for n, notes in enumerate((["loops"], []))
     )
     with Image.open(with_note) as one, Image.open(without) as other:
         assert one.size == other.size
         differs_HW = (np.asarray(one) != np.asarray(other)).any(axis=2)
     rows = np.flatnonzero(differs_HW.any(axis=1))
     assert 40 + 84 - 24 < rows[0] <= rows[-1] < 40 + 84 + 24, "on the line of the facts alone"
+
+
+def test_no_note_of_many_is_cut_off(tmp_path: Path) -> None:
+    path = film(tmp_path / "a.mp4", 16)
+    many = [f"shot-{n}: drafted: animatic.mov, strength 0.5" for n in range(12)]
+    marks = [media.Mark(frame=0, label="keyframe 0.0 s")]
+    pictures = []
+    for n, notes in enumerate(([], many, [*many[:-1], many[-1].replace("0.5", "0.6")])):
+        out = tmp_path / f"{n}.png"
+        media.contact_sheet(path, out, marks=marks, title="A", notes=[*notes, "x" * 900])
+        with Image.open(out) as image:
+            pictures.append(np.asarray(image.convert("RGB")))
+    none, first, second = pictures
+    assert first.shape == second.shape
+    assert first.shape[0] > none.shape[0], "they take lines of their own"
+    assert (first != second).any(), "the last one too is there to be read"
+    margin_HWC = first[:, -8:].reshape(-1, 3)
+    assert np.unique(margin_HWC, axis=0).shape == (1, 3), "a note longer than a line is shortened"

@@ -208,6 +208,8 @@ def test_faults_are_named(tiny_i2v, tmp_path):
         ours(conditions=[Clip(frames=[], frame=0)], **CALL, **SIZE)
     with pytest.raises(ValueError, match="must be uint8"):
         ours(conditions=[Keyframe(image=np.zeros((32, 48, 3)), frame=0)], **CALL, **SIZE)
+    with pytest.raises(ValueError, match=r"and is 'cat\.png': open files first"):
+        ours(conditions=[Keyframe(image="cat.png", frame=0)], **CALL, **SIZE)
     with pytest.raises(ValueError, match="picture is 16x16, the shot is 48x32"):
         ours(conditions=[Keyframe(image=torch.zeros(3, 16, 16), frame=0)], **CALL, **SIZE)
     with pytest.raises(ValueError, match="guidance_scale_2 is for models of two experts"):

@@ -67,9 +67,16 @@ def test_store_is_a_folder_until_s3_is_named(tmp_path: Path) -> None:
 )
 def test_wrong_value_is_named(monkeypatch: pytest.MonkeyPatch, variable: str, value: str) -> None:
     monkeypatch.setenv(variable, value)
-    field = variable.removeprefix("DREAMONTAGE_")
-    with pytest.raises(ValueError, match=f"(?i)settings: .*{field}"):
+    with pytest.raises(ValueError, match=f"settings: .*{variable}"):
         read_settings()
+
+
+def test_an_empty_variable_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`DREAMONTAGE_HOME= dreamontage up` would else make the working directory the studio's."""
+    unset = read_settings()
+    for variable in ("DREAMONTAGE_HOME", "DATABASE_URL", "S3_ENDPOINT", "DREAMONTAGE_WORKER"):
+        monkeypatch.setenv(variable, "")
+    assert read_settings() == unset
 
 
 def test_a_lease_is_some_heartbeats_long(tmp_path: Path) -> None:

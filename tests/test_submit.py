@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
+from PIL import Image
 from sqlalchemy import Engine, event
 
 from db.repository import Repository
@@ -94,10 +95,12 @@ def test_a_submit_that_is_stopped_at_any_statement_leaves_no_storyboard(
 
 
 def test_all_faults_of_all_files_are_told_and_none_is_stored(farm: Farm, write_board: Any) -> None:
-    """One off the model's grid beside one that cannot be read and one whose picture is broken."""
+    """One off the model's grid beside one that is wrong in type and file, and one in its file."""
     paths = [
         write_board("good"),
-        write_board("unreadable", fps=0),
+        write_board(
+            "unreadable", fps=0, shots=[{"duration": 1, "keyframes": [{"image": "b.png", "at": 0}]}]
+        ),
         write_board("loop", shots=[{"duration": "8f", "loop": True}]),
         write_board("broken", shots=[{"duration": 1, "keyframes": [{"image": "b.png", "at": 0}]}]),
     ]
@@ -107,11 +110,23 @@ def test_all_faults_of_all_files_are_told_and_none_is_stored(farm: Farm, write_b
     fields = [str(fault).removeprefix(str(paths[0].parent)) for fault in told.value.faults]
     assert [field.split(" ")[:2] for field in fields] == [
         ["/unreadable.yaml:", "fps"],
-        ["/loop.yaml:", "shots[0].duration"],
+        ["/unreadable.yaml:", "shots[0].keyframes[0].image"],
         ["/broken.yaml:", "shots[0].keyframes[0].image"],
+        # What a model cannot render is asked of whole storyboards alone.
+        ["/loop.yaml:", "shots[0].duration"],
     ]
     assert rows(farm.repository) == {}
     assert list(farm.store.list()) == []
+
+
+def test_a_strength_without_a_noise_level_is_not_taken_in(farm: Farm, write_board: Any) -> None:
+    """A run would find out at the shot's turn, when those before it have been rendered."""
+    drafted = {"duration": 1, "draft": "auto", "keyframes": [{"image": "a.png", "at": 0}]}
+    path = write_board("drafted", shots=[{"duration": 1}, {**drafted, "strength": 0.01}])
+    Image.new("RGB", (64, 32), "red").save(path.parent / "a.png")
+    with pytest.raises(StoryboardError, match=r"^shots\[1\].strength = 0.01 is below the last"):
+        submit(farm, path, due_at=DUE)
+    assert rows(farm.repository) == {}
 
 
 def test_what_only_decoding_finds_keeps_all_out_too(

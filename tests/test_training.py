@@ -401,7 +401,7 @@ def test_the_pairs_are_made_once_and_both_sorts(smoke: Path) -> None:
 def test_an_unknown_recipe_and_a_chain_without_an_end(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="recipe = 'nonsense' must be one of"):
         train("nonsense", tmp_path)
-    with pytest.raises(ValueError, match="minutes: nano_smoke is a chain"):
+    with pytest.raises(ValueError, match="minutes are missing: nano_smoke is a chain"):
         train("nano_smoke", tmp_path)
     for name, value in (("minutes", 0), ("steps", -1)):
         with pytest.raises(ValueError, match=f"{name} = {value} must be more than 0"):

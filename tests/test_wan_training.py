@@ -16,11 +16,11 @@ import torch
 from diffusers import WanTransformer3DModel
 from safetensors.torch import load_file
 
-from dreamontage import DreaMontagePipeline, Keyframe, media
+from dreamontage import DreaMontagePipeline, Keyframe, media, shipped
 from dreamontage.models.folder import folder_revision
 from dreamontage.training import shards, worlds
 from dreamontage.training.captions import Action
-from dreamontage.training.curation.encode import codec_facts, encode_frames
+from dreamontage.training.curation.encode import codec_facts, encode_frames, load_autoencoder
 from dreamontage.training.pairs import Pair, write_pairs
 from dreamontage.training.prompts import PromptCache
 from dreamontage.training.recipe import Recipe, Setting
@@ -28,16 +28,16 @@ from dreamontage.training.recipes import RECIPES
 from dreamontage.training.runs import latest, train
 from dreamontage.training.trainer import Trainer
 from dreamontage.training.wan import StoredObjective, WanStudy
-from tests.fixtures.tiny import Z, tiny_vae
+from tests.fixtures.tiny import Z
 
 ROOT = Path(__file__).parents[1]
 FRAMES, SIDE = 21, 32
 
 
 def store(folder: Path, model: Path, *, clips: int = 4, revision: str | None = None) -> Path:
-    """A data set of the tiny autoencoder's."""
+    """A data set of the model's autoencoder's."""
     folder.mkdir()
-    vae = tiny_vae()
+    vae, _ = load_autoencoder(model)
     made = []
     for number in range(clips):
         video_BCTHW = worlds.clips(number, 1, frames=FRAMES, height=SIDE, width=SIDE)[0]
@@ -157,9 +157,20 @@ def test_the_low_noise_expert_is_trained_on_its_own_times(
     assert not getattr(pipe.transformer, "peft_config", None)
 
 
+def test_clips_curated_for_the_shipped_model_are_trained_on(tmp_path: Path) -> None:
+    """`curate` encodes by its codec, which is no class of diffusers'."""
+    model = shipped.weights("nano")
+    train("wan_lora_smoke", tmp_path, steps=1, init=model, data=store(tmp_path / "set", model))
+    assert list((tmp_path / "sheets").iterdir())
+
+
 def test_what_does_not_belong_together_is_refused(
     tiny_i2v: Path, data: Path, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
+    with pytest.raises(ValueError, match="gone: there is no such folder"):
+        train("wan_lora_smoke", tmp_path / "a", steps=1, init=tiny_i2v, data=tmp_path / "gone")
+    with pytest.raises(ValueError, match="nano_smoke draws worlds of its own"):
+        train("nano_smoke", tmp_path / "a", minutes=1, data=data)
     with pytest.raises(ValueError, match="init and data: this recipe needs"):
         train("wan_lora_smoke", tmp_path / "a", steps=1, init=tiny_i2v)
     other = store(tmp_path / "other", tiny_i2v, revision="another")

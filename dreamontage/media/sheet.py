@@ -24,7 +24,8 @@ _MARGIN, _GAP, _OUTLINE = 40, 18, 5
 _TITLE, _FACTS, _TIME, _LABEL, _BANNER = 44, 24, 20, 22, 28
 _CAPTION, _LABEL_LINE = 36, 26  # below a thumbnail: its time, then a condition's label
 
-_HEAD, _MIN_WIDTH = 120, 1000
+_HEAD, _HEAD_LINE, _MIN_WIDTH = 120, 36, 1000
+_LEGEND, _LEGEND_ROOM = "given as a condition", 82
 
 _NO_FONT = "? stands for letters that no font here has"
 
@@ -57,9 +58,10 @@ def contact_sheet(
     """Write a PNG with the film's frames in time order, and return its path.
 
     Frames stand evenly in time, and every mark's first and last frame is among them; whatever
-    lies in a mark is outlined in red. `notes` follow the film's facts below its title, and `banner`
-    stands in amber beside that. What the built-in font lacks is drawn in a system's; where none has
-    it either, the sheet says so. Raises `ValueError` for a mark that the film does not reach.
+    lies in a mark is outlined in red. `notes` follow the film's facts below its title, in as many
+    lines as they need, and `banner` stands in amber beside the title. What the built-in font lacks
+    is drawn in a system's; where none has it either, the sheet says so. Raises `ValueError` for a
+    mark that the film does not reach.
     """
     info = probe(film)
     assert info.frames is not None
@@ -84,11 +86,16 @@ def contact_sheet(
         f"{_number(info.duration or Fraction(0))} s   {info.frames} frames"
     )
     missing = [_NO_FONT] if drawable(title).missing else []
-    facts = "   ".join([facts, *notes, *missing])
     labels = [" + ".join(m.label for m in marks if m.frame == index) for index in chosen]
     rows = [labels[at : at + columns] for at in range(0, len(labels), columns)]
-    sheet = _Sheet(thumb, columns, labelled=[any(row) for row in rows])
-    sheet.head(title, facts, banner, marked=bool(marks))
+    sheet = _Sheet(
+        thumb,
+        columns,
+        labelled=[any(row) for row in rows],
+        facts=[facts, *notes, *missing],
+        marked=bool(marks),
+    )
+    sheet.head(title, banner)
     for place, (index, label) in enumerate(zip(chosen, labels, strict=True)):
         sheet.cell(
             place,
@@ -133,19 +140,34 @@ def choose_frames(frames: int, fps: Fraction, marks: Sequence[Mark], columns: in
 class _Sheet:
     """The picture being drawn."""
 
-    def __init__(self, thumb: tuple[int, int], columns: int, labelled: Sequence[bool]) -> None:
+    def __init__(
+        self,
+        thumb: tuple[int, int],
+        columns: int,
+        *,
+        labelled: Sequence[bool],
+        facts: Sequence[str],
+        marked: bool,
+    ) -> None:
         self._thumb = thumb
         self._columns = columns
-        self._tops = [_MARGIN + _HEAD]
+        self._legend = _LEGEND if marked else ""
+        width = max(2 * _MARGIN + columns * thumb[0] + (columns - 1) * _GAP, _MIN_WIDTH)
+        self._room = width - 2 * _MARGIN
+        self._facts = _lines(facts, self._room, first=self._room - self._legend_room)
+        self._tops = [_MARGIN + _HEAD + _HEAD_LINE * (len(self._facts) - 1)]
         for has_labels in labelled:
             below = _CAPTION + (_LABEL_LINE if has_labels else 0) + _GAP
             self._tops.append(self._tops[-1] + thumb[1] + below)
-        width = 2 * _MARGIN + columns * thumb[0] + (columns - 1) * _GAP
         height = self._tops[-1] - _GAP + _MARGIN
-        self.image = Image.new("RGB", (max(width, _MIN_WIDTH), height), _PAPER)
+        self.image = Image.new("RGB", (width, height), _PAPER)
         self._draw = ImageDraw.Draw(self.image)
 
-    def head(self, title: str, facts: str, banner: str | None, *, marked: bool) -> None:
+    @property
+    def _legend_room(self) -> float:
+        return _LEGEND_ROOM + _font(_FACTS).getlength(self._legend) if self._legend else 0
+
+    def head(self, title: str, banner: str | None) -> None:
         right = self.image.width - _MARGIN
         if banner:
             banner, font = _fitted(banner, _BANNER, (right - _MARGIN) // 2)
@@ -156,16 +178,15 @@ class _Sheet:
             right = int(box[0]) - _GAP
         title, font = _fitted(title, _TITLE, right - _MARGIN)
         self._draw.text((_MARGIN, _MARGIN + 26), title, _INK, font, "lm")
-        baseline = _MARGIN + 84
-        room = self.image.width - 2 * _MARGIN
-        legend = "given as a condition" if marked else ""
-        beside = 82 + _font(_FACTS).getlength(legend) if marked else 0
-        facts, font = _fitted(facts, _FACTS, room - beside)
-        self._draw.text((_MARGIN, baseline), facts, _FAINT, font, "lm")
-        if marked:
-            left = _MARGIN + font.getlength(facts) + 40
-            self._draw.rectangle((left, baseline - 10, left + 30, baseline + 9), None, _RED, 4)
-            self._draw.text((left + 42, baseline), legend, _FAINT, font, "lm")
+        for number, line in enumerate(self._facts):
+            baseline = _MARGIN + 84 + _HEAD_LINE * number
+            beside = 0 if number else self._legend_room
+            facts, font = _fitted(line, _FACTS, self._room - beside)
+            self._draw.text((_MARGIN, baseline), facts, _FAINT, font, "lm")
+            if beside:
+                left = _MARGIN + font.getlength(facts) + 40
+                self._draw.rectangle((left, baseline - 10, left + 30, baseline + 9), None, _RED, 4)
+                self._draw.text((left + 42, baseline), self._legend, _FAINT, font, "lm")
 
     def cell(
         self,
@@ -193,6 +214,18 @@ class _Sheet:
         if label:
             label, font = _fitted(label, _LABEL, width + _GAP // 2)
             self._draw.text((x, y + height + 46), label, _RED, font, "lm")
+
+
+def _lines(facts: Sequence[str], room: float, *, first: float) -> list[str]:
+    """The facts beside each other, in lines of this room, the first of its own; none is broken."""
+    lines = [facts[0]]
+    for fact in facts[1:]:
+        longer = f"{lines[-1]}   {fact}"
+        if drawable(longer).sized(_FACTS).getlength(longer) <= (room if lines[1:] else first):
+            lines[-1] = longer
+        else:
+            lines.append(fact)
+    return lines
 
 
 def _thumb_size(width: int, height: int) -> tuple[int, int]:

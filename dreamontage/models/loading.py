@@ -4,26 +4,29 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
+import diffusers
 import diffusers.utils.logging
 import transformers.utils.logging
 
+from dreamontage.models.codec import LinearCodec
 from dreamontage.models.transformer import DreaMontageTransformer3DModel
 from dreamontage.plan import read_json
 
 
+def bars_only_on_a_terminal() -> AbstractContextManager[None]:
+    """Progress bars fill a worker's log with control characters."""
+    return nullcontext() if sys.stderr.isatty() else no_bars()
+
+
 @contextmanager
-def bars_only_on_a_terminal() -> Iterator[None]:
-    """Progress bars fill a worker's log with control characters; off, they are for the whole
-    process, so they are put back as they were.
-    """
+def no_bars() -> Iterator[None]:
+    """Off, they are for the whole process, so they are put back as they were."""
     switches = [diffusers.utils.logging, transformers.utils.logging]
     active = [each for each in switches if each.is_progress_bar_enabled()]
-    if sys.stderr.isatty():
-        active = []
     for each in active:
         each.disable_progress_bar()
     try:
@@ -31,6 +34,25 @@ def bars_only_on_a_terminal() -> Iterator[None]:
     finally:
         for each in active:
             each.enable_progress_bar()
+
+
+def autoencoder_folder(folder: Path) -> Path:
+    """Where a model's folder has its autoencoder, which may also be a folder of its own."""
+    return folder / "vae" if (folder / "vae").is_dir() else folder
+
+
+def autoencoder_of(folder: Path) -> Any:
+    """The autoencoder of its own folder, in diffusers' layout: our codec, or one of diffusers'.
+
+    Raises `ValueError` when the folder holds none.
+    """
+    name = read_json(folder / "config.json").get("_class_name")
+    kind = LinearCodec if name == LinearCodec.__name__ else getattr(diffusers, str(name), None)
+    if kind is None or not hasattr(kind, "encode"):
+        raise ValueError(f"{folder}: holds no autoencoder; its config names {name!r}")
+    with bars_only_on_a_terminal():
+        vae = kind.from_pretrained(folder, local_files_only=True)
+    return vae.eval().requires_grad_(False)
 
 
 def experts_of(

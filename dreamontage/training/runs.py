@@ -7,6 +7,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from dreamontage.models.loading import no_bars
 from dreamontage.training.recipe import Chain
 from dreamontage.training.recipes import CHAINS, RECIPES
 from dreamontage.training.trainer import Trainer
@@ -15,6 +16,7 @@ NAMES = sorted([*RECIPES, *CHAINS])
 _DONE = "done"
 
 
+@no_bars()  # of every file that is read or written, among our own lines
 def train(
     name: str,
     out: Path,
@@ -44,14 +46,18 @@ def train(
             raise ValueError(f"{field} = {value:g} must be more than 0")
     if init is not None and not (init / "model_index.json").is_file():
         raise ValueError(f"init = {init}: holds no model; there is no model_index.json")
+    if data is not None and not data.is_dir():
+        raise ValueError(f"data = {data}: there is no such folder")
+    if data is not None and not name.startswith("wan_"):
+        raise ValueError(f"data = {data}: {name} draws worlds of its own; Wan's recipes take data")
     if name in CHAINS:
         if minutes == math.inf:
-            raise ValueError(f"minutes: {name} is a chain, and shares them among its recipes")
+            raise ValueError(f"minutes are missing: {name} is a chain, and shares them out")
         return _chain(CHAINS[name], out, minutes=minutes, init=init, photos=photos, data=data)
     if name not in RECIPES:
         raise ValueError(f"recipe = {name!r} must be one of {', '.join(NAMES)}")
     if minutes == steps == math.inf:
-        raise ValueError(f"minutes or steps: {name} would never end")
+        raise ValueError(f"minutes or steps are missing: {name} would never end")
     out.mkdir(parents=True, exist_ok=True)
     run = Trainer(
         RECIPES[name],

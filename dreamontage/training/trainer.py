@@ -299,7 +299,11 @@ class Trainer:
                 f"{name} {value:.4f} (untrained {self.untrained.get(name, math.nan):.4f})"
                 for name, value in scores.items()
             )
-            print(f"\n{self.recipe.name} step {self.step}: {told}", file=sys.stderr, flush=True)
+            # Below the line that stands on a terminal.
+            above = "\n" if sys.stderr.isatty() else ""
+            print(
+                f"{above}{self.recipe.name} step {self.step}: {told}", file=sys.stderr, flush=True
+            )
         self.accelerator.wait_for_everyone()
 
     def export(self) -> Path:

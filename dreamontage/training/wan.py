@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoModel, WanPipeline
+from diffusers import WanPipeline
 from diffusers.training_utils import cast_training_params
 from peft import LoraConfig
 from peft.utils import get_peft_model_state_dict
@@ -27,6 +27,7 @@ from torch import Tensor
 from dreamontage.conditioning import MASK_CHANNELS
 from dreamontage.models import autoencoder
 from dreamontage.models.folder import folder_revision
+from dreamontage.models.loading import autoencoder_of
 from dreamontage.models.transformer import DreaMontageTransformer3DModel
 from dreamontage.plan import read_json
 from dreamontage.seeds import derive
@@ -198,7 +199,7 @@ class StoredObjective:
     def films(self, model: Any) -> Sequence[Sequence[Tensor]]:
         """A clip kept apart, what is given of it, and what the model makes of that. An expert of
         two is asked for the whole schedule, and its films look it."""
-        vae = AutoModel.from_pretrained(str(self.folder / "vae")).to(self.setting.device)
+        vae = autoencoder_of(self.folder / "vae").to(self.setting.device)
         groups = []
         for batch in self.held_out[:2]:
             on = {name: value.to(self.setting.device) for name, value in batch.items()}

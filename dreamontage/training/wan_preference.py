@@ -19,13 +19,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers import AutoModel
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from dreamontage.conditioning import MASK_CHANNELS
 from dreamontage.keys import file_digest
 from dreamontage.models.autoencoder import StreamingEncoder, normalise
+from dreamontage.models.loading import autoencoder_of
 from dreamontage.seeds import derive
 from dreamontage.timeline import TEMPORAL_STRIDE
 from dreamontage.training import checkpoint, flow
@@ -212,7 +212,7 @@ class _Latents:
         from dreamontage import media  # machines that only train are not asked for ffmpeg
 
         if self._vae is None:
-            self._vae = AutoModel.from_pretrained(str(self.path)).to(self.device)
+            self._vae = autoencoder_of(self.path).to(self.device)
         encoder = StreamingEncoder(self._vae)
         latents: list[Tensor] = []
         run: list[np.ndarray[Any, Any]] = []

@@ -17,7 +17,6 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-import diffusers
 import torch
 from torch import Tensor
 
@@ -25,9 +24,8 @@ from dreamontage import media
 from dreamontage.models.autoencoder import StreamingEncoder
 from dreamontage.models.codec import LinearCodec
 from dreamontage.models.folder import folder_revision
-from dreamontage.models.loading import bars_only_on_a_terminal
+from dreamontage.models.loading import autoencoder_folder, autoencoder_of
 from dreamontage.pictures import pixels
-from dreamontage.plan import read_json
 from dreamontage.timeline import TEMPORAL_STRIDE, padded
 from dreamontage.training.captions import Action
 from dreamontage.training.curation.flow import Pixels
@@ -70,14 +68,8 @@ def load_autoencoder(folder: Path, device: str = "cpu") -> tuple[Any, Codec]:
 
     Raises ValueError when the folder holds none.
     """
-    own = folder / "vae" if (folder / "vae").is_dir() else folder
-    name = read_json(own / "config.json").get("_class_name")
-    kind = LinearCodec if name == LinearCodec.__name__ else getattr(diffusers, str(name), None)
-    if kind is None or not hasattr(kind, "encode"):
-        raise ValueError(f"{own}: holds no autoencoder; its config names {name!r}")
-    with bars_only_on_a_terminal():
-        vae = kind.from_pretrained(own, local_files_only=True)
-    vae = vae.to(device).eval().requires_grad_(False)
+    own = autoencoder_folder(folder)
+    vae = autoencoder_of(own).to(device)
     return vae, codec_facts(vae, folder_revision(own))
 
 

@@ -13,6 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 from rich.console import Console
 from rich.table import Table
 
+from dreamontage.media.fonts import drawable
 from dreamontage.media.process import replacing
 from dreamontage.training.curation.judge import Rule
 from dreamontage.training.curation.videos import Entry
@@ -115,16 +116,19 @@ def _sheet(path: Path, title: str, entries: Sequence[Entry]) -> None:
     image = Image.new("RGB", size, _PAPER)
     draw = ImageDraw.Draw(image)
     draw.text((_MARGIN, _MARGIN + _TEXT_LINE // 2), title, _INK, ImageFont.load_default(22), "lm")
-    font = ImageFont.load_default(15)
     for place, entry in enumerate(entries):
         top = _MARGIN + 2 * _TEXT_LINE + place * row
         name = entry.name if len(entry.name) <= 40 else f"...{entry.name[-37:]}"
-        draw.text((_MARGIN, top + _TEXT_LINE // 2), name, _INK, font, "lm")
-        left = _MARGIN + font.getlength(name) + 16
+        shown = drawable(name)
+        font = shown.sized(15)
+        draw.text((_MARGIN, top + _TEXT_LINE // 2), shown.text, _INK, font, "lm")
+        left = _MARGIN + font.getlength(shown.text) + 16
         if entry.verdict.kept:
             told, ink = "; ".join(action.text for action in entry.actions), _FAINT
         else:
             told, ink = f"{entry.verdict.rule}: {entry.verdict.reason}", _RED
+        shown = drawable(told)
+        told, font = shown.text, shown.sized(15)
         while told and left + font.getlength(told) > size[0] - _MARGIN:
             told = f"{told.rstrip('.')[:-4]}..." if len(told) > 8 else ""
         draw.text((left, top + _TEXT_LINE // 2), told, ink, font, "lm")
