@@ -380,7 +380,9 @@ def test_faults_are_told_by_field_and_rule(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("dreamontage.cli.nano_sr_folder", lambda: None)  # whether it ships or not
+    monkeypatch.setattr(
+        "dreamontage.cli.films.nano_sr_folder", lambda: None
+    )  # whether it ships or not
     path = write_board(upscale=2)
     broken = tmp_path / "broken"
     shutil.copytree(tiny_sr, broken)
