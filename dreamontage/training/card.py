@@ -20,6 +20,8 @@ _MEANINGS = {
     "flicker": "unsteadiness of the light over the true film's",
     "sharpness": "gradients inside the codec's blocks over the true film's",
     "blocks": "steps across the codec's blocks over the true film's",
+    "loss_plain": "the same without the tokens of Shared-RoPE",
+    "enlarged_psnr": "of the enlarged film before it is refined, as all that begins so",
     "accuracy": "held-out pairs whose winner the policy favours more than its reference does",
     "margin": "the mean of that preference",
 }
@@ -34,7 +36,7 @@ def model_card(
     z_dim: int,
 ) -> str:
     """A README.md from what the run wrote down (`training.json` of an export)."""
-    pictures = f", and {photos} photos moved alike" if photos else ""
+    pictures = f", and {photos} squares of photos moved alike" if photos else ""
     rows = "\n".join(
         f"| {name} | {value:.4g} | {facts['untrained'][name]:.4g} | {_MEANINGS.get(name, '')} |"
         for name, value in facts["scores"].items()
