@@ -75,6 +75,7 @@ def make_pairs(
     group: int,
     least_gap: float,
     generator: torch.Generator,
+    tell: Callable[[int], object] = lambda have: None,
 ) -> Pairs:
     """The best and the worst of each group, where they are `least_gap` apart by the judge.
 
@@ -83,6 +84,7 @@ def make_pairs(
             or they end.
         sample: condition_BCLHW, prompts_BSD and noise_BZLHW -> latents_BZLHW.
         decode: latents -> films in [-1, 1].
+        tell: called after each batch with how many pairs there are.
 
     Raises:
         ValueError: if no group's films are so far apart.
@@ -116,6 +118,7 @@ def make_pairs(
             )
         )
         have += len(apart)
+        tell(have)
         if have >= count:
             break
     if not have:

@@ -10,8 +10,10 @@ Shapes: B pairs, P pairs in store, Z latent channels, L latent frames, H W heigh
 from __future__ import annotations
 
 import random
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -141,6 +143,7 @@ class PreferenceObjective:
                 generator=torch.Generator(setting.device).manual_seed(
                     derive(setting.seed, "pairs", name)
                 ),
+                tell=partial(_tell, name, wanted.pairs),
             )
             made.append(pairs.tensors())
         return Pairs.of({name: torch.cat([m[name] for m in made]).cpu() for name in made[0]})
@@ -222,6 +225,10 @@ class PreferenceObjective:
 
     def export(self, state: Mapping[str, Tensor], folder: Path, facts: Mapping[str, Any]) -> None:
         self.windows.export(state, folder, facts)
+
+
+def _tell(name: str, wanted: int, have: int) -> None:
+    print(f"pairs for {name}: {min(have, wanted)} of {wanted}", file=sys.stderr, flush=True)
 
 
 def _taken(pairs: Pairs, rows: Tensor) -> Pairs:
