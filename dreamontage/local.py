@@ -60,9 +60,12 @@ def render(
         sampler=pipe.sampler(board.sampler.steps, board.sampler.guidance),
         negative_prompt=board.negative_prompt,
     )
-    refiner, faults = _refiner(board, pipe, sr)
-    faults += model_faults(board, pipe.geometry)
-    faults += strength.faults(board, pipe.scheduler, model.sampler.steps)
+    refiner, unrefined = _refiner(board, pipe, sr)
+    faults = [
+        *model_faults(board, pipe.geometry),
+        *unrefined,
+        *strength.faults(board, pipe.scheduler, model.sampler.steps),
+    ]
     if faults:
         raise StoryboardError(faults)
     kept = folder / "segments"

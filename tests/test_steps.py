@@ -609,7 +609,7 @@ def test_faults_in_assets_are_told_together_and_nothing_is_stored(farm, write_bo
     with pytest.raises(StoryboardError) as error:
         submit(farm, path)
     fields = [fault.field for fault in error.value.faults]
-    assert fields == ["shots[0].keyframes[1].image", "shots[0].clips[0].video"]
+    assert fields == ["shots[0].clips[0].video", "shots[0].keyframes[1].image"]
     assert farm.repository.recent_storyboards(5) == []
 
 
