@@ -8,12 +8,14 @@ import shutil
 import subprocess
 import sys
 import threading
+import warnings
 from dataclasses import replace
-from functools import partial
+from functools import partial, partialmethod
 from pathlib import Path
 
 import pytest
 import torch
+from diffusers.models.transformers.transformer_wan import WanTransformerBlock
 from safetensors.torch import load_file
 
 from dreamontage.conditioning import Clip, IntermTrack, Keyframe, Placement
@@ -31,6 +33,7 @@ from dreamontage.training.runs import latest, train
 from dreamontage.training.trainer import Trainer
 from dreamontage.training.windows import Guides
 
+WEIGHTS = "diffusion_pytorch_model.safetensors"
 SIZE = nano.Size(heads=1, layers=1, ffn=64, z_dim=8)
 STUDY = Study(
     shapes=(
@@ -197,7 +200,7 @@ def test_training_samples_as_the_pipeline_does(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("muon", [True, False])
 def test_a_run_resumed_after_a_kill_ends_with_the_same_bits(tmp_path: Path, muon: bool) -> None:
-    recipe = tiny(muon=muon, decay=0.5, block=2, ahead=int(muon))
+    recipe = tiny(muon=muon, decay=0.5, block=2, uses=2 - int(muon), ahead=int(muon))
     whole = Trainer(recipe, tmp_path / "whole", steps=6)
     whole.run()
     killed = Trainer(recipe, tmp_path / "killed", steps=6)
@@ -222,6 +225,18 @@ def test_a_run_resumed_after_a_kill_ends_with_the_same_bits(tmp_path: Path, muon
         Trainer(replace(recipe, name="other"), tmp_path / "killed")
 
 
+def test_a_run_begun_with_other_weights_is_told_to_name_them_again(tmp_path: Path) -> None:
+    """A recipe's own model may have another shape than the one that it was begun with."""
+    first = Trainer(tiny(), tmp_path / "first", steps=1)
+    first.run()
+    wider = tiny(replace(STUDY, size=replace(SIZE, layers=2)))
+    init = latest(tmp_path / "first")
+    Trainer(wider, tmp_path / "run", init=init, steps=1).run()
+    with pytest.raises(ValueError, match="of another shape; if it was begun with --init, that"):
+        Trainer(wider, tmp_path / "run", steps=2)
+    assert Trainer(wider, tmp_path / "run", init=init, steps=2).step == 1
+
+
 def test_batches_drawn_ahead_are_those_drawn_at_once(tmp_path: Path) -> None:
     """A thread changes nothing: not even where a shape's time ends with the run's progress."""
     runs = {}
@@ -231,6 +246,19 @@ def test_batches_drawn_ahead_are_those_drawn_at_once(tmp_path: Path) -> None:
         runs[ahead] = run
     for one, other in zip(runs[0].model.parameters(), runs[2].model.parameters(), strict=True):
         assert torch.equal(one, other)
+
+
+def test_what_is_drawn_serves_for_several_steps() -> None:
+    class Counting:
+        def draw(self, seed: int, progress: float, repeat: int) -> dict[str, torch.Tensor]:
+            seeds.append(seed)
+            return {"x": len(seeds) * 10 + torch.arange(repeat)}
+
+    seeds: list[int] = []
+    draws = Draws(Counting(), seed=0, rank=0, steps=10, block=2, uses=2)
+    drawn = batches(draws, first=1, ahead=0, device=torch.device("cpu"))
+    assert [int(next(drawn)["x"]) for _ in range(5)] == [11, 10, 11, 20, 21]
+    assert seeds == [draws.seed_of(0), draws.seed_of(4)]
 
 
 def test_a_fault_in_a_draw_ahead_is_raised_where_the_batch_is_asked_for() -> None:
@@ -350,9 +378,19 @@ def test_a_sheet_shows_original_conditions_and_sample(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def smoke(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The whole chain, in some seconds a stage."""
+    """The whole chain, in some seconds a stage. Its blocks are compiled, as a GPU's are, but for
+    the last step, which is the slow one: a process has to bear what five stages ask of the tracer.
+    """
     out = tmp_path_factory.mktemp("smoke")
-    train("nano_smoke", out, minutes=0.1)
+    chain = CHAINS["nano_smoke"]
+    parts = tuple((replace(recipe, compiled=True), share) for recipe, share in chain.parts)
+    traced = partialmethod(torch.nn.Module.compile, backend="eager")
+    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
+        # The tracer looks at every attribute of a tensor.
+        warnings.filterwarnings("ignore", message="The .grad attribute of a Tensor")
+        patch.setattr(WanTransformerBlock, "compile", traced)
+        patch.setitem(CHAINS, chain.name, replace(chain, parts=parts))
+        train("nano_smoke", out, minutes=0.1)
     return out
 
 
@@ -367,7 +405,8 @@ def test_a_chain_goes_through_every_stage(smoke: Path) -> None:
         folder = latest(smoke / stage)
         assert json.loads((folder / "training.json").read_text())["recipe"] == stage
         assert list((smoke / stage / "sheets").glob("*.png"))
-        codecs.add((folder / "vae" / "diffusion_pytorch_model.safetensors").read_bytes())
+        codecs.add((folder / "vae" / WEIGHTS).read_bytes())
+        assert not [path for path in folder.rglob("*.json") if str(smoke) in path.read_text()]
     assert len(codecs) == 1, "one codec for all of them"
 
 
@@ -378,6 +417,14 @@ def test_a_chain_goes_on_where_it_was_stopped(smoke: Path, tmp_path: Path) -> No
     before = latest(tmp_path / "run" / "nano_superres_smoke").stat().st_mtime_ns
     assert train("nano_smoke", tmp_path / "run", minutes=0.05) == latest(last)
     assert latest(tmp_path / "run" / "nano_superres_smoke").stat().st_mtime_ns == before
+
+
+def test_a_chain_goes_on_from_finished_weights(smoke: Path, tmp_path: Path) -> None:
+    init = latest(smoke / "nano_expression_smoke")
+    last = train("nano_longer_smoke", tmp_path, minutes=0.05, init=init)
+    assert last == latest(tmp_path / "nano_preference_smoke")
+    start, end = (load_file(folder / "vae" / WEIGHTS) for folder in (init, last))
+    assert all(torch.equal(start[name], end[name]) for name in start), "its latents stay the same"
 
 
 @pytest.mark.parametrize("stage", ["adaptive", "superres"])
@@ -403,6 +450,8 @@ def test_an_unknown_recipe_and_a_chain_without_an_end(tmp_path: Path) -> None:
         train("nonsense", tmp_path)
     with pytest.raises(ValueError, match="minutes are missing: nano_smoke is a chain"):
         train("nano_smoke", tmp_path)
+    with pytest.raises(ValueError, match="init is missing: nano_longer_smoke goes on from weights"):
+        train("nano_longer_smoke", tmp_path, minutes=1)
     for name, value in (("minutes", 0), ("steps", -1)):
         with pytest.raises(ValueError, match=f"{name} = {value} must be more than 0"):
             train("nano_base_smoke", tmp_path, **{name: value})

@@ -1,5 +1,6 @@
 """Batches, drawn for several steps at once and ahead of them by a thread, so that a fast device
-does not wait for the thousands of small launches that a draw takes.
+does not wait for the thousands of small launches that a draw takes. What is drawn may serve for
+several steps, with times and noise of each step's own.
 """
 
 from __future__ import annotations
@@ -29,16 +30,23 @@ class Source(Protocol):
 
 
 class Draws:
-    """The batches of all steps, `block` steps at a time.
+    """The batches of all steps: `block` of them at a time, gone through `uses` times.
 
     `progress` is moved on by the trainer, for runs that end by the clock; in a run by steps, a
     block knows its own place, so that it is the same however far ahead it is drawn.
     """
 
-    def __init__(self, source: Source, *, seed: int, rank: int, steps: float, block: int) -> None:
+    def __init__(
+        self, source: Source, *, seed: int, rank: int, steps: float, block: int, uses: int = 1
+    ) -> None:
         self.source, self.seed, self.rank = source, seed, rank
-        self.steps, self.block = steps, block
+        self.steps, self.block, self.uses = steps, block, uses
         self.progress = 0.0
+
+    @property
+    def span(self) -> int:
+        """The steps that a block serves for."""
+        return self.block * self.uses
 
     def seed_of(self, step: int) -> int:
         """A step's seed; a block's is its first step's."""
@@ -46,14 +54,14 @@ class Draws:
 
     def of(self, block: int) -> list[Batch]:
         """The batches of a block's steps."""
-        first = block * self.block
+        first = block * self.span
         progress = self.progress if self.steps == math.inf else first / self.steps
         drawn = self.source.draw(self.seed_of(first), min(progress, 1 - 1e-9), self.block)
         parts = {
             name: value.chunk(self.block) if isinstance(value, Tensor) else [value] * self.block
             for name, value in drawn.items()
         }
-        return [{name: parts[name][i] for name in parts} for i in range(self.block)]
+        return [{name: parts[name][i] for name in parts} for i in range(self.block)] * self.uses
 
 
 def batches(
@@ -63,7 +71,7 @@ def batches(
 
     A thread begins with them when the first is asked for, and ends when the generator is closed.
     """
-    start, skip = divmod(first, draws.block)
+    start, skip = divmod(first, draws.span)
     # A generator that nobody has begun runs nothing when it is closed: no thread may wait for it.
     blocks = _inline(draws, start) if ahead == 0 else _Ahead(draws, start, ahead, device).blocks()
     try:

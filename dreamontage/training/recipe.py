@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -11,6 +11,10 @@ import torch
 from torch import Tensor
 
 from dreamontage.training.feed import Batch, Source
+
+# A chain's stages share the code of their blocks, and every stage adds a few versions of it: models
+# that learn and that do not, of two widths. Torch's own limit of 8 ended one in its last stage.
+_VERSIONS = 64
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +43,7 @@ class Setting:
         a fraction of a whole compilation's time and is no slower."""
         model = model.to(self.device)
         if self.compiled:
+            torch.compiler.config.recompile_limit = _VERSIONS
             model.compile_repeated_blocks(fullgraph=True, dynamic=True)
         return model
 
@@ -83,7 +88,8 @@ class Recipe:
     """Everything that determines a run, besides how long it goes on.
 
     `muon` trains the blocks' matrices with Muon instead of AdamW (not under `fsdp`). `block` is how
-    many steps' batches are drawn at once, and `ahead` how many blocks in advance. `decay` is the
+    many steps' batches are drawn at once, `uses` how often a block is gone through, at new times
+    and noise, and `ahead` how many blocks are drawn in advance. `decay` is the
     last part of the run, in which the learning rate falls to nothing; `ema` the decay of the
     averaged weights, 0 for none. `fsdp` shards parameters, gradients and optimiser over all
     processes (FSDP2).
@@ -96,6 +102,7 @@ class Recipe:
     decay: float = 0.0
     muon: bool = True
     block: int = 1
+    uses: int = 1
     ahead: int = 0
     weight_decay: float = 0.01
     clip: float = 1.0
@@ -115,8 +122,10 @@ class Chain:
     """Recipes that follow each other, each from what the one before made, in shares of the time.
 
     `starts` names, for a part that does not continue the one before it, the part it starts from.
+    `continues`: the first part starts from weights that are given, not from nothing.
     """
 
     name: str
     parts: tuple[tuple[Recipe, float], ...]
-    starts: Mapping[str, str]
+    starts: Mapping[str, str] = field(default_factory=dict)
+    continues: bool = False

@@ -74,6 +74,7 @@ _H100 = _Machine(
         "compiled": True,
         "learning_rate": 1.5e-3,
         "block": 4,
+        "uses": 2,  # drawing takes a fast device's time, too
         "ahead": 2,
         "checkpoint_minutes": 2.0,
         "sheet_minutes": 1.0,
@@ -84,7 +85,7 @@ _H100 = _Machine(
 _SMOKE = _Machine(
     name="smoke",
     size=nano.Size(heads=1, layers=2, ffn=64, z_dim=16),
-    superres=nano.Size(heads=1, layers=2, ffn=64, z_dim=16, patch=(1, 2, 2)),
+    superres=nano.Size(heads=2, layers=2, ffn=64, z_dim=16, patch=(1, 2, 2)),
     small=(32, 32),
     film=(32, 48),
     tile=(144, 144),
@@ -130,6 +131,17 @@ def _adaptive(machine: _Machine) -> Recipe:
     return machine.recipe("adaptive", build, decay=0.3, warmup=50)
 
 
+def _further(machine: _Machine) -> Recipe:
+    """Adaptive training taken up again, for weights that films have been made with: all of it at
+    the films' own size."""
+    height, width = machine.film
+    study = machine.study(
+        machine.shape(4, (height, width), 48), machine.shape(1, (width, height), 48)
+    )
+    build = partial(WindowsObjective, study=study)
+    return machine.recipe("further", build, decay=0.3, warmup=200)
+
+
 def _expression(machine: _Machine) -> Recipe:
     """The five classes of expression alike, whole windows, moves weak and strong."""
     height, width = machine.film
@@ -148,7 +160,7 @@ def _preference(machine: _Machine) -> Recipe:
     study = machine.study(machine.shape(1, (height, width), 48))
     preferences = Preferences(
         shape=machine.shape(1, (height, width), 64),
-        pairs=max(8, 600 // machine.share),
+        pairs=max(8, 400 // machine.share),
         batch=max(2, 24 // machine.share),
         held_out=max(8, 64 // machine.share),
     )
@@ -181,16 +193,30 @@ def _chain(machine: _Machine) -> Chain:
     return Chain(
         name=f"nano_{machine.name}",
         parts=(
-            (base, 1.0),
-            (_adaptive(machine), 4.6),
+            (base, 0.8),
+            (_adaptive(machine), 5.0),
             (_expression(machine), 0.7),
-            (_superres(machine), 1.5),
-            (_preference(machine), 0.6),
+            (_superres(machine), 1.4),
+            (_preference(machine), 0.5),
         ),
         starts={
             f"nano_superres_{machine.name}": base.name,
             f"nano_preference_{machine.name}": f"nano_expression_{machine.name}",
         },
+    )
+
+
+def _longer(machine: _Machine) -> Chain:
+    """Another session for weights that `_chain` made (`--init`): all stages but base, and without
+    super-resolution, which goes on from weights of its own."""
+    return Chain(
+        name=f"nano_longer_{machine.name}",
+        parts=(
+            (_further(machine), 6.5),
+            (_expression(machine), 1.0),
+            (_preference(machine), 0.5),
+        ),
+        continues=True,
     )
 
 
@@ -269,7 +295,7 @@ def _wan_recipes() -> tuple[Recipe, ...]:
     )
 
 
-_STAGES = (_base, _adaptive, _expression, _preference, _superres)
+_STAGES = (_base, _adaptive, _further, _expression, _preference, _superres)
 
 RECIPES: dict[str, Recipe] = {
     recipe.name: recipe
@@ -281,4 +307,8 @@ RECIPES: dict[str, Recipe] = {
 }
 """By name; a name is what `dreamontage train` takes."""
 
-CHAINS: dict[str, Chain] = {chain.name: chain for chain in map(_chain, (_H100, _CPU, _SMOKE))}
+CHAINS: dict[str, Chain] = {
+    chain.name: chain
+    for machine in (_H100, _CPU, _SMOKE)
+    for chain in (_chain(machine), _longer(machine))
+}

@@ -53,6 +53,10 @@ def train(
     if name in CHAINS:
         if minutes == math.inf:
             raise ValueError(f"minutes are missing: {name} is a chain, and shares them out")
+        if CHAINS[name].continues and init is None:
+            raise ValueError(
+                f"init is missing: {name} goes on from weights that were trained before"
+            )
         return _chain(CHAINS[name], out, minutes=minutes, init=init, photos=photos, data=data)
     if name not in RECIPES:
         raise ValueError(f"recipe = {name!r} must be one of {', '.join(NAMES)}")

@@ -157,6 +157,7 @@ class Trainer:
             rank=self.accelerator.process_index,
             steps=steps,
             block=recipe.block,
+            uses=recipe.uses,
         )
         self._batches = batches(
             self.draws,
@@ -175,7 +176,15 @@ class Trainer:
             raise ValueError(
                 f"{self.out} holds a run of {facts['recipe']}, not of {self.recipe.name}"
             )
-        set_model_state_dict(self.model, dict(tensors["model"]), options=_LOAD)
+        shapes = StateDictOptions(ignore_frozen_params=True)
+        wanted: dict[str, Any] = get_model_state_dict(self.model, options=shapes)
+        stored = tensors["model"]
+        if {name: v.shape for name, v in wanted.items()} != {n: v.shape for n, v in stored.items()}:
+            raise ValueError(
+                f"{self.out} holds a run of a model of another shape; if it was begun with --init, "
+                "that folder must be named again"
+            )
+        set_model_state_dict(self.model, dict(stored), options=_LOAD)
         optimisers = [each.optimizer for each in self.optimisers]
         # What is stored are moments; rates and the like are the recipe's own.
         groups = get_optimizer_state_dict(self.model, optimisers)["param_groups"]
