@@ -145,6 +145,18 @@ def test_flow_dpo_teaches_a_policy_to_reward_films_without_cuts() -> None:
     assert not implicit_reward(reference, reference, new_good, beta=beta).any()
 
 
+def test_what_the_winner_loses_counts_against_the_margin() -> None:
+    """Both are spoilt, the loser more: a margin all the same, and no good film."""
+    reference = torch.tensor([1.0, 1.0, 1.0])
+    winner, loser = torch.tensor([1.1, 0.9, 1.0]), torch.tensor([1.4, 1.0, 1.0])
+    plain, margin = flow_dpo(winner, loser, reference, reference, beta=10)
+    held, same = flow_dpo(winner, loser, reference, reference, beta=10, hold=5)
+    assert torch.allclose(margin, torch.tensor([3.0, 1.0, 0.0]), atol=1e-5)
+    assert torch.equal(margin, same), "what is reported is the preference itself"
+    assert torch.allclose(held[0], -torch.nn.functional.logsigmoid(margin[0] - 5))
+    assert torch.equal(held[1:], plain[1:]), "where the winner has lost nothing"
+
+
 @pytest.fixture(scope="module")
 def pairs() -> list[bradley_terry.ScoredPair]:
     return list(bradley_terry.made_pairs(11, 20, codec=None, frames=17, height=32, width=32))

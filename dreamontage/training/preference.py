@@ -43,13 +43,15 @@ _SPORT = Mixture(expressions=(0.0, 0.0, 1.0, 0.0, 0.0))
 class Preferences:
     """How pairs are made and learnt from.
 
-    `beta` scales squared errors that are averaged over a window's values. `pairs` are wanted of
+    `beta` scales squared errors that are averaged over a window's values; `hold` is `flow_dpo`'s.
+    `pairs` are wanted of
     each maker; `held_out` of all of them are kept for the scores. With `given`, the pairs are those
     of that file (see `pairstore`), and none are made.
     """
 
     shape: Shape
     beta: float = 500.0
+    hold: float = 0.0
     pairs: int = 600
     group: int = 4
     steps: int = 8
@@ -67,16 +69,21 @@ def flow_dpo(
     reference_loser_B: Tensor,
     *,
     beta: float,
+    hold: float = 0.0,
 ) -> tuple[Tensor, Tensor]:
     """Loss and margin of each pair, (B,), from squared velocity errors at one time and noise.
 
     The margin is how much more the policy prefers the winner than its reference does; at first it
     is 0 and the loss ln 2 (Liu et al., "Improving Video Generation with Human Feedback", 2025).
+
+    The margin alone may also grow by spoiling both films, the loser more. `hold` counts against it
+    so many times what the winner has lost (Pal et al., "Smaug", 2024, for language models).
     """
     gain_winner_B = reference_winner_B - policy_winner_B
     gain_loser_B = reference_loser_B - policy_loser_B
     margin_B = beta * (gain_winner_B - gain_loser_B)
-    return -F.logsigmoid(margin_B), margin_B
+    lost_B = (-gain_winner_B).clamp_min(0)
+    return -F.logsigmoid(margin_B - beta * hold * lost_B), margin_B
 
 
 def pair_errors(
@@ -200,6 +207,7 @@ class PreferenceObjective:
             reference_winner_B,
             reference_loser_B,
             beta=self.preferences.beta,
+            hold=self.preferences.hold,
         )
 
     @property
