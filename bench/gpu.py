@@ -202,7 +202,9 @@ def resumed(scheduler: str) -> str:
 
 @torch.no_grad()
 def memory(weights: Path) -> str:
-    """Peak of the device's memory over a shot of many segments, decoded as it goes."""
+    """Peak of the device's memory over a shot of many segments, decoded as it goes; what lay there
+    before is not in it."""
+    before = torch.cuda.memory_allocated() if BIG else 0
     pipe = DreaMontagePipeline.from_pretrained(weights).to(DEVICE)
     geometry, size = pipe.geometry, {"width": 128, "height": 80}
     found = []
@@ -237,7 +239,7 @@ def memory(weights: Path) -> str:
         began = now()
         frames = sum(run.shape[2] for run in decode(pipe.vae, fuse(windows())))
         each = (now() - began) / segments
-        peak = torch.cuda.max_memory_allocated() / 2**20 if BIG else float("nan")
+        peak = (torch.cuda.max_memory_allocated() - before) / 2**20 if BIG else float("nan")
         found.append(f"{segments} segments ({frames} frames): {peak:.1f} MiB, {each:.3f} s each")
     return "; ".join(found)
 
