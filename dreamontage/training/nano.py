@@ -24,7 +24,7 @@ from dreamontage.training import worlds
 from dreamontage.training.captions import vocabulary
 
 FLOW_SHIFT = 3.0
-STEPS = 12
+STEPS = 6
 SHARD = "15MB"  # the largest file of weights
 # dreamontage/pipeline.py reads these from model_index.json.
 PIPELINE_SETTINGS: dict[str, Any] = {
@@ -193,3 +193,12 @@ def save_folder(
         "maturity": maturity,
     }
     (folder / "model_index.json").write_text(json.dumps(index, indent=2) + "\n")
+    for part in ("transformer", "vae"):
+        _forget_origin(folder / part / "config.json")
+
+
+def _forget_origin(config: Path) -> None:
+    """Take out where a part was loaded from, which diffusers notes: a path on some machine."""
+    content = json.loads(config.read_text())
+    if content.pop("_name_or_path", None) is not None:
+        config.write_text(json.dumps(content, indent=2) + "\n")
