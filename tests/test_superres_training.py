@@ -110,7 +110,7 @@ def test_a_run_learns_with_the_tokens_and_without(tmp_path: Path) -> None:
         held_out=2,
     )
     objective = SuperresObjective(
-        Setting(folder=tmp_path, device=torch.device("cpu"), seed=0), study, strength=0.65
+        Setting(folder=tmp_path, device=torch.device("cpu"), seed=0), study
     )
     kinds = set()
     for seed in range(20):
@@ -123,11 +123,12 @@ def test_a_run_learns_with_the_tokens_and_without(tmp_path: Path) -> None:
         assert count == 4
     assert kinds == {True, False}
     scores = objective.scores(objective.model)
-    assert scores["enlarged_psnr"] > scores["psnr"], "an untrained model spoils the film"
+    unchanged = pytest.approx(scores["enlarged_psnr"], abs=1)
+    assert scores["psnr"] == unchanged, "what has learnt nothing changes nothing"
     facts = {"recipe": "r", "examples": 4, "step": 1, "hardware": "a CPU", "training_seconds": 1}
     facts |= {"scores": scores, "untrained": scores}
     state = {name: value.detach() for name, value in objective.model.state_dict().items()}
     objective.export(state, tmp_path / "exported", facts)
     upscaler = SrModel.from_folder(tmp_path / "exported").upscaler(1.5)
     assert upscaler.tile_latents == (4, 4), "as large as what was seen: 32 pixels"
-    assert upscaler.strength == 0.65
+    assert upscaler.spread is not None

@@ -109,6 +109,8 @@ def run(sr, base, *, window: int = 4, **overrides) -> torch.Tensor:
         tile_latents=options["tile"],
         overlap_latents=options["overlap"],
         shared_rope=options["shared_rope"],
+        strength=options.get("strength", 0.7),
+        spread=options.get("spread"),
     )
     runs = upscale(
         base.split(1, dim=2),
@@ -200,6 +202,17 @@ def test_without_conditions_shared_rope_changes_nothing(sr, base):
     assert torch.equal(
         run(sr, base, conditions=[]), run(sr, base, conditions=[], shared_rope=False)
     )
+
+
+@pytest.mark.parametrize("spread", [0.0, 0.2])
+def test_a_flow_that_begins_in_the_film_changes_nothing_before_it_has_learnt(sr, base, spread):
+    untrained = sr_dit()
+    torch.nn.init.zeros_(untrained.proj_out.weight)
+    torch.nn.init.zeros_(untrained.proj_out.bias)
+    pipe = DreaMontagePipeline(**sr.components | {"transformer": untrained})
+    made = run(pipe, base, strength=1.0, spread=spread)
+    noise = torch.cat([noise_of(latent) for latent in range(made.shape[2])], 2)
+    assert torch.allclose(made, enlarged(sr, base) + spread * noise, atol=1e-3)
 
 
 def test_the_seed_and_nothing_else_decides_the_noise(sr, base):
@@ -317,6 +330,8 @@ def test_every_scale_gives_a_film_of_its_size(sr, scale):
         ({"scale": 3.0}, "scale = 3.0 must be one of 1.5, 2.0, 2.25"),
         ({"scale": 2.0, "overlap_latents": 60}, "overlap_latents = 60 must be"),
         ({"scale": 2.0, "strength": 0.0}, "strength = 0.0 must lie above 0"),
+        ({"scale": 2.0, "spread": 0.1}, "spread = 0.1 must be at least 0, and strength = 0.7 then"),
+        ({"scale": 2.0, "spread": -1, "strength": 1}, "spread = -1 must be at least 0"),
     ],
 )
 def test_settings_name_their_rule(settings_, message):

@@ -70,25 +70,18 @@ def sample(
     noise_BZLHW: Tensor,
     steps: int,
     shift: float,
-    start_BZLHW: Tensor | None = None,
-    strength: float = 1.0,
     **extra: Any,
 ) -> Tensor:
     """Denoise a batch of windows as the pipeline does, without guidance; normalised latents.
 
-    With `start_BZLHW`, from these latents noised to `strength`. `extra` goes to the model.
+    `extra` goes to the model.
     """
     scheduler = UniPCMultistepScheduler(
         prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=shift
     )
     scheduler.set_timesteps(steps)
-    latents_BZLHW, begin = noise_BZLHW, 0
-    if start_BZLHW is not None:
-        levels = scheduler.sigmas[:-1].tolist()
-        begin = next(step for step, level in enumerate(levels) if level <= strength)
-        latents_BZLHW = torch.lerp(start_BZLHW, noise_BZLHW, levels[begin])
-        scheduler.set_begin_index(begin)
-    for t in scheduler.timesteps[begin:]:
+    latents_BZLHW = noise_BZLHW
+    for t in scheduler.timesteps:
         (velocity_BZLHW,) = model(
             hidden_states=torch.cat((latents_BZLHW, condition_BCLHW), 1),
             timestep=t.to(latents_BZLHW.device).expand(len(latents_BZLHW)),

@@ -33,7 +33,6 @@ class _Machine:
     tile: tuple[int, int]  # of what super-resolution learns
     latents: int
     share: int
-    refining: float = 0.7  # the noise level at which super-resolution starts
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def shape(
@@ -104,7 +103,6 @@ _CPU = _Machine(
     tile=(144, 144),
     latents=7,
     share=16,
-    refining=0.5,  # one step of eight: with more, little training spoils more than it mends
 )
 
 
@@ -183,7 +181,7 @@ def _superres(machine: _Machine) -> Recipe:
         held_out=16,
         size=machine.superres,
     )
-    build = partial(SuperresObjective, study=study, strength=machine.refining)
+    build = partial(SuperresObjective, study=study)
     return machine.recipe("superres", build, decay=0.3, warmup=100)
 
 

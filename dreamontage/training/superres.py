@@ -1,7 +1,9 @@
 """Training of the super-resolution DiT, with and without Shared-RoPE in one run.
 
 An example is a window of a large film, and the same film made small, put through the codec, spoilt
-a little as a base model's would be, and enlarged again as `upscale.enlarge` does it. Half of the
+a little as a base model's would be, and enlarged again as `upscale.enlarge` does it. The flow goes
+from that film, with a little noise on it, to the large one, and not from noise: so a model that has
+learnt nothing changes nothing, and all it learns is what enlarging misses **[ours]**. Half of the
 batches append the conditions' tokens (Shared-RoPE), half do not, so one set of weights knows both
 and what the tokens are worth can be measured on it **[ours]**.
 
@@ -42,8 +44,9 @@ from dreamontage.training.recipe import Setting
 from dreamontage.training.windows import Guides
 from dreamontage.upscale.upscaler import sr_channels
 
-_STEPS = 8
-_SPOILT = 0.35  # the most noise on the small film's latents, in their own spread
+_STEPS = 4
+_SPREAD = 0.1  # of the noise where the flow begins, in normalised latents
+_SPOILT = 0.1  # the most noise on the small film's latents, in their own spread
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,14 +134,10 @@ class SuperresSource(WindowSource):
 
 
 class SuperresObjective:
-    """See the module. `setting.init` gives the codec, and the weights if it is a model of these.
+    """See the module. `setting.init` gives the codec, and the weights if it is a model of these."""
 
-    Args:
-        strength: the noise level at which refining starts, as `Upscaler` has it.
-    """
-
-    def __init__(self, setting: Setting, study: Study, *, strength: float = 0.7) -> None:
-        self.study, self.device, self.strength = study, setting.device, strength
+    def __init__(self, setting: Setting, study: Study) -> None:
+        self.study, self.device = study, setting.device
         self.source = SuperresSource(make_frozen(setting, study), setting.device, study)
         self.frozen, _ = self.source.open()
         size = replace(study.size, z_dim=self.frozen.vae.config.z_dim)
@@ -164,23 +163,19 @@ class SuperresObjective:
             prompts_BSD=batch["prompts"],
         )
         count = len(drawn.latents_BZLHW)
-        # Refining never sees much more noise than it starts with.
-        most = min(1.0, self.strength + 0.1)
-        times_B = torch.rand(count, generator=generator, device=self.device) * most
+        times_B = torch.rand(count, generator=generator, device=self.device)
         return self._errors(model, drawn, times_B, generator).mean(), count
 
     def _errors(
         self, model: Any, batch: Enlarged, times_B: Tensor, generator: torch.Generator
     ) -> Tensor:
-        clean = batch.latents_BZLHW
-        noise_BZLHW = torch.randn(clean.shape, generator=generator, device=self.device)
         return flow.velocity_errors(
             model,
-            clean,
+            batch.latents_BZLHW,
             batch.beside_BCLHW,
             batch.prompts_BSD,
             times_B=times_B,
-            noise_BZLHW=noise_BZLHW,
+            noise_BZLHW=_source(batch, generator),
             **batch.appended(),
         )
 
@@ -191,7 +186,7 @@ class SuperresObjective:
         generator = torch.Generator(self.device).manual_seed(0)
         found: dict[str, list[Tensor]] = {"loss": [], "loss_plain": []}
         for batch in self.held_out:
-            times_B = torch.linspace(0.05, self.strength, self.study.held_out, device=self.device)
+            times_B = torch.linspace(0.05, 1, self.study.held_out, device=self.device)
             plain = replace(batch, shared_BCNHW=None)
             for name, each in (("loss", batch), ("loss_plain", plain)):
                 errors_B = self._errors(model, each, times_B, generator.manual_seed(0))
@@ -211,11 +206,9 @@ class SuperresObjective:
             model,
             batch.beside_BCLHW,
             batch.prompts_BSD,
-            noise_BZLHW=torch.randn(like.shape, generator=generator, device=self.device),
+            noise_BZLHW=_source(batch, generator),
             steps=_STEPS,
             shift=nano.FLOW_SHIFT,
-            start_BZLHW=like,
-            strength=self.strength,
             **batch.appended(),
         )
         films = (made_BZLHW, like, batch.latents_BZLHW)
@@ -245,10 +238,19 @@ class SuperresObjective:
             "superres": {
                 "tile_latents": tile,
                 "overlap_latents": min(tile) // 4 // patch * patch,
-                "strength": self.strength,
+                "strength": 1.0,
+                "spread": _SPREAD,
             },
         }
         write_model(folder, model, facts, source=self.source, settings=settings)
+
+
+def _source(batch: Enlarged, generator: torch.Generator) -> Tensor:
+    """Where the flow begins, as `upscale.refine` begins it."""
+    noise_BZLHW = torch.randn(
+        batch.enlarged_BZLHW.shape, generator=generator, device=batch.enlarged_BZLHW.device
+    )
+    return batch.enlarged_BZLHW + _SPREAD * noise_BZLHW
 
 
 def _start(setting: Setting, size: nano.Size) -> Any:

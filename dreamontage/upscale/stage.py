@@ -232,12 +232,15 @@ def refine(
         shared_frames=shared_frames,
     )
     if state is None:
+        source_BZLHW = noise_BZLHW
+        if upscaler.spread is not None:
+            source_BZLHW = enlarged_BZLHW + upscaler.spread * noise_BZLHW
         state = entered(
             pipe.scheduler,
             steps=sampler.steps,
             strength=upscaler.strength,
             film_BCLHW=enlarged_BZLHW,
-            noise_BCLHW=noise_BZLHW,
+            noise_BCLHW=source_BZLHW,
         )
     yield from denoise(
         denoiser, pipe.scheduler, noise_BCLHW=noise_BZLHW, steps=sampler.steps, state=state

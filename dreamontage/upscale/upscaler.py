@@ -48,6 +48,8 @@ class Upscaler:
         overlap_latents: how far neighbouring tiles overlap at least; 0 leaves seams to be seen.
         strength: the noise level, in (0, 1], at which refining starts; 1 keeps of the enlarged film
             only what the channels beside the noise tell.
+        spread: for a model whose flow does not begin in noise: it begins in the enlarged film, with
+            noise of this spread on it, so an untrained one changes nothing. ``strength`` is then 1.
         shared_rope: append the stills as tokens (Shared-RoPE); False is plain channel concat.
 
     Raises:
@@ -58,6 +60,7 @@ class Upscaler:
     tile_latents: tuple[int, int] = (60, 104)
     overlap_latents: int = 16
     strength: float = 0.7
+    spread: float | None = None
     shared_rope: bool = True
 
     def __post_init__(self) -> None:
@@ -70,6 +73,10 @@ class Upscaler:
             )
         if not 0 < self.strength <= 1:
             raise ValueError(f"strength = {self.strength} must lie above 0 and be at most 1")
+        if self.spread is not None and not (self.spread >= 0 and self.strength == 1):
+            raise ValueError(
+                f"spread = {self.spread} must be at least 0, and strength = {self.strength} then 1"
+            )
 
     @classmethod
     def of(cls, settings: Mapping[str, Any], *, scale: float) -> Self:
