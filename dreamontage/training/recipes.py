@@ -161,6 +161,7 @@ def _preference(machine: _Machine) -> Recipe:
         pairs=max(8, 400 // machine.share),
         batch=max(2, 24 // machine.share),
         held_out=max(8, 64 // machine.share),
+        hold=1.0,  # without it both films of every pair were spoilt, the loser more
     )
     build = partial(PreferenceObjective, study=study, preferences=preferences)
     return machine.recipe(
