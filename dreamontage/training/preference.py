@@ -44,9 +44,8 @@ class Preferences:
     """How pairs are made and learnt from.
 
     `beta` scales squared errors that are averaged over a window's values; `hold` is `flow_dpo`'s.
-    `pairs` are wanted of
-    each maker; `held_out` of all of them are kept for the scores. With `given`, the pairs are those
-    of that file (see `pairstore`), and none are made.
+    `pairs` are wanted of each maker; `held_out` of all of them are kept for the scores. With
+    `given`, the pairs are those of that file (see `pairstore`), and none are made.
     """
 
     shape: Shape

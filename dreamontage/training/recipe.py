@@ -89,10 +89,9 @@ class Recipe:
 
     `muon` trains the blocks' matrices with Muon instead of AdamW (not under `fsdp`). `block` is how
     many steps' batches are drawn at once, `uses` how often a block is gone through, at new times
-    and noise, and `ahead` how many blocks are drawn in advance. `decay` is the
-    last part of the run, in which the learning rate falls to nothing; `ema` the decay of the
-    averaged weights, 0 for none. `fsdp` shards parameters, gradients and optimiser over all
-    processes (FSDP2).
+    and noise, and `ahead` how many blocks are drawn in advance. `decay` is the last part of the
+    run, in which the learning rate falls to nothing; `ema` the decay of the averaged weights, 0 for
+    none. `fsdp` shards parameters, gradients and optimiser over all processes (FSDP2).
     """
 
     name: str

@@ -206,7 +206,7 @@ def _chain(machine: _Machine) -> Chain:
 
 
 def _longer(machine: _Machine) -> Chain:
-    """Another session for weights that `_chain` made (`--init`): all stages but base, and without
+    """More training for weights that `_chain` made (`--init`): all stages but base, and without
     super-resolution, which goes on from weights of its own."""
     return Chain(
         name=f"nano_longer_{machine.name}",
