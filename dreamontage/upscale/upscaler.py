@@ -95,8 +95,8 @@ class Upscaler:
         return cls(scale=scale, **given)
 
     def told(self) -> dict[str, Any]:
-        """As a record, and the key of a refined segment, has it."""
-        return asdict(self)
+        """As a record, and the key of a refined segment, has it: what is not set is in neither."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
 
     def check(self, patch: tuple[int, int]) -> None:
         """Raises:
