@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-_SMOKE = """**smoke: barely trained.** These weights exist so that every part of the studio can run
-and be tested. Their films pass through their keyframes at best; between them expect patches and
-blur, little motion, and hardly an answer to the prompt. Films made with them are labelled so.
+_SMOKE = """**smoke: barely trained.** These weights have not been shown to meet the bounds of
+`dreamontage evaluate`, without which no film should be shown. Films made with them are labelled
+so.
 
 """
 
