@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ import torch
 from dreamontage.conditioning import Clip, IntermTrack, Keyframe
 from dreamontage.models import autoencoder
 from dreamontage.models.codec import LinearCodec
-from dreamontage.training import nano, superres, worlds
+from dreamontage.training import flow, nano, superres, worlds
 from dreamontage.training.adaptive import Shape, Study
 from dreamontage.training.recipe import Setting
 from dreamontage.training.superres import SuperresObjective
@@ -34,31 +35,42 @@ def video() -> torch.Tensor:
 
 
 def test_the_enlarged_film_is_the_stages(codec: LinearCodec, video: torch.Tensor) -> None:
-    made = superres.enlarged(
-        codec, video, scale=2.0, middle=False, spoilt=0.0, generator=torch.Generator()
-    )
+    made = superres.enlarged(codec, video, scale=2.0, middle=False)
     small_NCHW = torch.nn.functional.interpolate(
         video[0].transpose(0, 1), (SIDE // 2, SIDE // 2), mode="bilinear", antialias=True
     )
     base = autoencoder.encode(codec, small_NCHW.transpose(0, 1)[None])
     stage = torch.cat(list(enlarge(codec, base.split(1, dim=2), (SIDE, SIDE), (SIDE, SIDE))), 2)
     assert torch.allclose(made, stage, atol=1e-4)
-    spoilt = superres.enlarged(
-        codec,
-        video,
-        scale=2.0,
-        middle=False,
-        spoilt=0.3,
-        generator=torch.Generator().manual_seed(0),
-    )
+    noise = partial(superres.noisy, amount=0.3, generator=torch.Generator().manual_seed(0))
+    spoilt = superres.enlarged(codec, video, scale=2.0, middle=False, spoil=noise)
     assert not torch.allclose(spoilt, stage, atol=0.1)
 
 
 def test_a_middle_window_leaves_its_past_away(codec: LinearCodec, video: torch.Tensor) -> None:
-    options = {"scale": 2.0, "spoilt": 0.0, "generator": torch.Generator()}
-    whole = superres.enlarged(codec, video, middle=False, **options)
-    middle = superres.enlarged(codec, video, middle=True, **options)
+    whole = superres.enlarged(codec, video, scale=2.0, middle=False)
+    middle = superres.enlarged(codec, video, scale=2.0, middle=True)
     assert torch.equal(middle, whole[:, :, 1:])
+
+
+def test_a_remade_film_stays_where_the_true_one_is() -> None:
+    """Euler's method on a model that knows the velocity ends where it began; on one that knows
+    nothing, at the noisy film."""
+    clean = torch.randn(2, 3, 4, 5, 5, generator=torch.Generator().manual_seed(0))
+    noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(1))
+    told = (torch.zeros(2, 7, 4, 5, 5), torch.zeros(2, 1, 1))
+    options = {"noise_BZLHW": noise, "last": 2, "steps": 6, "shift": 3.0}
+
+    def knows(**_: object) -> tuple[torch.Tensor]:
+        return (noise - clean,)
+
+    def nothing(*, hidden_states: torch.Tensor, **_: object) -> tuple[torch.Tensor]:
+        return (torch.zeros_like(hidden_states[:, :3]),)
+
+    assert torch.allclose(flow.remake(knows, clean, *told, **options), clean, atol=1e-5)
+    sigmas = flow._scheduler(6, 3.0).sigmas
+    noisy = torch.lerp(clean, noise, float(sigmas[-3]))
+    assert torch.allclose(flow.remake(nothing, clean, *told, **options), noisy)
 
 
 def test_what_is_appended_is_the_stages(codec: LinearCodec, video: torch.Tensor) -> None:
@@ -97,6 +109,7 @@ def test_a_model_is_made_for_the_codec_that_it_starts_from(tmp_path: Path) -> No
     )
     setting = Setting(folder=tmp_path, device=torch.device("cpu"), seed=0, init=tmp_path / "init")
     objective = SuperresObjective(setting, study)
+    assert objective.source.filmer is not None, "what it starts from makes the small films"
     loss, _ = objective.loss(objective.model, objective.source.draw(0, 0.5, 1), seed=0)
     assert loss.isfinite()
     assert objective.model.config.out_channels == 6

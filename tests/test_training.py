@@ -200,7 +200,7 @@ def test_training_samples_as_the_pipeline_does(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("muon", [True, False])
 def test_a_run_resumed_after_a_kill_ends_with_the_same_bits(tmp_path: Path, muon: bool) -> None:
-    recipe = tiny(muon=muon, decay=0.5, block=2, uses=2 - int(muon), ahead=int(muon))
+    recipe = tiny(muon=muon, decay=0.5, block=2, pool=2, uses=2 - int(muon), ahead=int(muon))
     whole = Trainer(recipe, tmp_path / "whole", steps=6)
     whole.run()
     killed = Trainer(recipe, tmp_path / "killed", steps=6)
@@ -259,6 +259,11 @@ def test_what_is_drawn_serves_for_several_steps() -> None:
     drawn = batches(draws, first=1, ahead=0, device=torch.device("cpu"))
     assert [int(next(drawn)["x"]) for _ in range(5)] == [11, 10, 11, 20, 21]
     assert seeds == [draws.seed_of(0), draws.seed_of(4)]
+    seeds.clear()
+    draws = Draws(Counting(), seed=0, rank=0, steps=10, block=2, pool=2, uses=2)
+    drawn = batches(draws, first=0, ahead=0, device=torch.device("cpu"))
+    assert [int(next(drawn)["x"]) for _ in range(9)] == [10, 11, 20, 21, 10, 11, 20, 21, 30]
+    assert seeds == [draws.seed_of(step) for step in (0, 2, 8, 10)]
 
 
 def test_a_fault_in_a_draw_ahead_is_raised_where_the_batch_is_asked_for() -> None:

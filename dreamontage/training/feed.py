@@ -30,56 +30,69 @@ class Source(Protocol):
 
 
 class Draws:
-    """The batches of all steps: `block` of them at a time, gone through `uses` times.
+    """The batches of all steps: `block` of them drawn at a time, and `pool` such blocks gone
+    through `uses` times, so that a batch serves again only many steps later.
 
     `progress` is moved on by the trainer, for runs that end by the clock; in a run by steps, a
-    block knows its own place, so that it is the same however far ahead it is drawn.
+    pool knows its own place, so that it is the same however far ahead it is drawn.
     """
 
     def __init__(
-        self, source: Source, *, seed: int, rank: int, steps: float, block: int, uses: int = 1
+        self,
+        source: Source,
+        *,
+        seed: int,
+        rank: int,
+        steps: float,
+        block: int,
+        pool: int = 1,
+        uses: int = 1,
     ) -> None:
-        self.source, self.seed, self.rank = source, seed, rank
-        self.steps, self.block, self.uses = steps, block, uses
+        self.source, self.seed, self.rank, self.steps = source, seed, rank, steps
+        self.block, self.pool, self.uses = block, pool, uses
         self.progress = 0.0
 
     @property
     def span(self) -> int:
-        """The steps that a block serves for."""
-        return self.block * self.uses
+        """The steps that a pool serves for."""
+        return self.block * self.pool * self.uses
 
     def seed_of(self, step: int) -> int:
-        """A step's seed; a block's is its first step's."""
+        """A step's seed; what is drawn has its first step's."""
         return derive(self.seed, "step", step, *([self.rank] if self.rank else []))
 
-    def of(self, block: int) -> list[Batch]:
-        """The batches of a block's steps."""
-        first = block * self.span
+    def of(self, pool: int) -> list[Batch]:
+        """The batches of a pool's steps."""
+        first = pool * self.span
         progress = self.progress if self.steps == math.inf else first / self.steps
-        drawn = self.source.draw(self.seed_of(first), min(progress, 1 - 1e-9), self.block)
-        parts = {
-            name: value.chunk(self.block) if isinstance(value, Tensor) else [value] * self.block
-            for name, value in drawn.items()
-        }
-        return [{name: parts[name][i] for name in parts} for i in range(self.block)] * self.uses
+        found: list[Batch] = []
+        for index in range(self.pool):
+            seed = self.seed_of(first + index * self.block)
+            drawn = self.source.draw(seed, min(progress, 1 - 1e-9), self.block)
+            parts = {
+                name: value.chunk(self.block) if isinstance(value, Tensor) else [value] * self.block
+                for name, value in drawn.items()
+            }
+            found += [{name: parts[name][i] for name in parts} for i in range(self.block)]
+        return found * self.uses
 
 
 def batches(
     draws: Draws, *, first: int, ahead: int, device: torch.device
 ) -> Generator[Batch, None, None]:
-    """The batches of the steps from `first` on, with up to `ahead` blocks drawn in advance.
+    """The batches of the steps from `first` on, with up to `ahead` pools drawn in advance.
 
     A thread begins with them when the first is asked for, and ends when the generator is closed.
     """
     start, skip = divmod(first, draws.span)
     # A generator that nobody has begun runs nothing when it is closed: no thread may wait for it.
-    blocks = _inline(draws, start) if ahead == 0 else _Ahead(draws, start, ahead, device).blocks()
+    pools = _inline(draws, start) if ahead == 0 else _Ahead(draws, start, ahead, device).pools()
     try:
-        for block in blocks:
-            yield from block[skip:]
+        for pool in pools:
+            yield from pool[skip:]
             skip = 0
     finally:
-        blocks.close()
+        pools.close()
 
 
 def _inline(draws: Draws, start: int) -> Generator[list[Batch], None, None]:
@@ -111,8 +124,8 @@ class _Ahead:
         while not self.stopped.is_set():
             try:
                 with torch.cuda.stream(stream):
-                    block = self.draws.of(index)
-                    found: Any = block, None if stream is None else stream.record_event()
+                    pool = self.draws.of(index)
+                    found: Any = pool, None if stream is None else stream.record_event()
             except Exception as error:  # it is raised where the batch is asked for
                 found = error
             while not self.stopped.is_set():
@@ -123,20 +136,20 @@ class _Ahead:
                     continue
             index += 1
 
-    def blocks(self) -> Generator[list[Batch], None, None]:
+    def pools(self) -> Generator[list[Batch], None, None]:
         try:
             while True:
                 found = self.queue.get()
                 if isinstance(found, Exception):
                     raise found
-                block, drawn = found
+                pool, drawn = found
                 if drawn is not None:
                     here = torch.cuda.current_stream(self.device)
                     here.wait_event(drawn)
-                    for value in (v for batch in block for v in batch.values()):
+                    for value in (v for batch in pool for v in batch.values()):
                         # What lies in main memory belongs to no stream, and may not be told of one.
                         if isinstance(value, Tensor) and value.is_cuda:
                             value.record_stream(here)
-                yield block
+                yield pool
         finally:
             self.close()

@@ -6,6 +6,7 @@ latents, S tokens, D width.
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -62,6 +63,29 @@ def velocity_errors(
 
 
 @torch.no_grad()
+def remake(
+    model: Any,
+    clean_BZLHW: Tensor,
+    condition_BCLHW: Tensor,
+    prompts_BSD: Tensor,
+    *,
+    noise_BZLHW: Tensor,
+    last: int,
+    steps: int,
+    shift: float,
+) -> Tensor:
+    """Windows as the model's `last` of so many steps make them: noised as far, and denoised by
+    Euler's method. They stay where the true ones are, and have the faults of made ones."""
+    scheduler = _scheduler(steps, shift)
+    sigmas = scheduler.sigmas[-last - 1 :].tolist()
+    latents_BZLHW = torch.lerp(clean_BZLHW, noise_BZLHW, sigmas[0])
+    for t, (here, below) in zip(scheduler.timesteps[-last:], pairwise(sigmas), strict=True):
+        velocity_BZLHW = _velocity(model, latents_BZLHW, condition_BCLHW, prompts_BSD, t)
+        latents_BZLHW = latents_BZLHW + (below - here) * velocity_BZLHW
+    return latents_BZLHW
+
+
+@torch.no_grad()
 def sample(
     model: Any,
     condition_BCLHW: Tensor,
@@ -76,20 +100,35 @@ def sample(
 
     `extra` goes to the model.
     """
+    scheduler = _scheduler(steps, shift)
+    latents_BZLHW = noise_BZLHW
+    for t in scheduler.timesteps:
+        velocity_BZLHW = _velocity(model, latents_BZLHW, condition_BCLHW, prompts_BSD, t, **extra)
+        latents_BZLHW = scheduler.step(velocity_BZLHW, t, latents_BZLHW, return_dict=False)[0]
+    return latents_BZLHW
+
+
+def _scheduler(steps: int, shift: float) -> UniPCMultistepScheduler:
     scheduler = UniPCMultistepScheduler(
         prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=shift
     )
     scheduler.set_timesteps(steps)
-    latents_BZLHW = noise_BZLHW
-    for t in scheduler.timesteps:
-        (velocity_BZLHW,) = model(
-            hidden_states=torch.cat((latents_BZLHW, condition_BCLHW), 1),
-            timestep=t.to(latents_BZLHW.device).expand(len(latents_BZLHW)),
-            encoder_hidden_states=prompts_BSD,
-            return_dict=False,
-            **extra,
-        )
-        latents_BZLHW = scheduler.step(velocity_BZLHW.float(), t, latents_BZLHW, return_dict=False)[
-            0
-        ]
-    return latents_BZLHW
+    return scheduler
+
+
+def _velocity(
+    model: Any,
+    latents_BZLHW: Tensor,
+    condition_BCLHW: Tensor,
+    prompts_BSD: Tensor,
+    t: Tensor,
+    **extra: Any,
+) -> Tensor:
+    (velocity_BZLHW,) = model(
+        hidden_states=torch.cat((latents_BZLHW, condition_BCLHW), 1),
+        timestep=t.to(latents_BZLHW.device).expand(len(latents_BZLHW)),
+        encoder_hidden_states=prompts_BSD,
+        return_dict=False,
+        **extra,
+    )
+    return Tensor.float(velocity_BZLHW)

@@ -88,10 +88,11 @@ class Recipe:
     """Everything that determines a run, besides how long it goes on.
 
     `muon` trains the blocks' matrices with Muon instead of AdamW (not under `fsdp`). `block` is how
-    many steps' batches are drawn at once, `uses` how often a block is gone through, at new times
-    and noise, and `ahead` how many blocks are drawn in advance. `decay` is the last part of the
-    run, in which the learning rate falls to nothing; `ema` the decay of the averaged weights, 0 for
-    none. `fsdp` shards parameters, gradients and optimiser over all processes (FSDP2).
+    many steps' batches are drawn at once, `pool` how many such blocks are gone through together,
+    `uses` how often, at new times and noise, and `ahead` how many pools are drawn in advance.
+    `decay` is the last part of the run, in which the learning rate falls to nothing; `ema` the
+    decay of the averaged weights, 0 for none. `fsdp` shards parameters, gradients and optimiser
+    over all processes (FSDP2).
     """
 
     name: str
@@ -101,6 +102,7 @@ class Recipe:
     decay: float = 0.0
     muon: bool = True
     block: int = 1
+    pool: int = 1
     uses: int = 1
     ahead: int = 0
     weight_decay: float = 0.01

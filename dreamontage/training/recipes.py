@@ -73,7 +73,8 @@ _H100 = _Machine(
         "compiled": True,
         "learning_rate": 1.5e-3,
         "block": 4,
-        "uses": 2,  # drawing takes a fast device's time, too
+        "pool": 4,
+        "uses": 4,  # drawing takes a fast device's time, too
         "ahead": 2,
         "checkpoint_minutes": 2.0,
         "sheet_minutes": 1.0,
@@ -187,34 +188,31 @@ def _superres(machine: _Machine) -> Recipe:
 
 
 def _chain(machine: _Machine) -> Chain:
-    """All of nano, from nothing. Super-resolution takes no more of the others than their codec."""
-    base = _base(machine)
+    """All of nano, from nothing. Super-resolution learns on films of the stage before it."""
     return Chain(
         name=f"nano_{machine.name}",
         parts=(
-            (base, 0.8),
+            (_base(machine), 0.8),
             (_adaptive(machine), 5.0),
             (_expression(machine), 0.7),
             (_superres(machine), 1.4),
             (_preference(machine), 0.5),
         ),
-        starts={
-            f"nano_superres_{machine.name}": base.name,
-            f"nano_preference_{machine.name}": f"nano_expression_{machine.name}",
-        },
+        starts={f"nano_preference_{machine.name}": f"nano_expression_{machine.name}"},
     )
 
 
 def _longer(machine: _Machine) -> Chain:
-    """More training for weights that `_chain` made (`--init`): all stages but base, and without
-    super-resolution, which goes on from weights of its own."""
+    """More training for weights that `_chain` made (`--init`): all stages but base."""
     return Chain(
         name=f"nano_longer_{machine.name}",
         parts=(
             (_further(machine), 6.5),
             (_expression(machine), 1.0),
+            (_superres(machine), 1.5),
             (_preference(machine), 0.5),
         ),
+        starts={f"nano_preference_{machine.name}": f"nano_expression_{machine.name}"},
         continues=True,
     )
 

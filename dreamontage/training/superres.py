@@ -1,11 +1,11 @@
 """Training of the super-resolution DiT, with and without Shared-RoPE in one run.
 
-An example is a window of a large film, and the same film made small, put through the codec, spoilt
-a little as a base model's would be, and enlarged again as `upscale.enlarge` does it. The flow goes
-from that film, with a little noise on it, to the large one, and not from noise: so a model that has
-learnt nothing changes nothing, and all it learns is what enlarging misses **[ours]**. Half of the
-batches append the conditions' tokens (Shared-RoPE), half do not, so one set of weights knows both
-and what the tokens are worth can be measured on it **[ours]**.
+An example is a window of a large film, and the same film made small, put through the codec, its
+last steps made anew by the model that the run starts from, and enlarged again as `upscale.enlarge`
+does it. The flow goes from that film, with a little noise on it, to the large one, and not from
+noise: so a model that has learnt nothing changes nothing, and all it learns is what enlarging
+misses **[ours]**. Half of the batches append the conditions' tokens (Shared-RoPE), half do not, so
+one set of weights knows both and what the tokens are worth can be measured on it **[ours]**.
 
 Shapes: B windows, Z latent channels, C mask and condition channels, L latent frames, N appended
 frames, T frames, H W height and width of either, S tokens, D width.
@@ -14,8 +14,9 @@ frames, T frames, H W height and width of either, S tokens, D width.
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +28,11 @@ from dreamontage.conditioning import MASK_CHANNELS
 from dreamontage.evaluation import quick
 from dreamontage.fields import SCALES
 from dreamontage.models.autoencoder import normalise
+from dreamontage.models.transformer import DreaMontageTransformer3DModel
 from dreamontage.plan import read_json
 from dreamontage.seeds import derive
 from dreamontage.timeline import TEMPORAL_STRIDE, latent_of
-from dreamontage.training import flow, nano, windows, worlds
+from dreamontage.training import checkpoint, flow, nano, windows, worlds
 from dreamontage.training.adaptive import (
     Shape,
     Study,
@@ -47,6 +49,8 @@ from dreamontage.upscale.upscaler import sr_channels
 _STEPS = 4
 _SPREAD = 0.1  # of the noise where the flow begins, in normalised latents
 _SPOILT = 0.1  # the most noise on the small film's latents, in their own spread
+_REMADE = (1, 2)  # of the sampler's last steps: before them a film is not yet the true one's like
+_FILMER = "filmer"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,8 +72,26 @@ class Enlarged:
         return {"shared_states": self.shared_BCNHW, "shared_frames": self.shared_frames}
 
 
+Spoil = Callable[[Tensor, Tensor], Tensor]
+"""Of a small film, small_BCTHW and its normalised latents: latents as a model might have made."""
+
+
 class SuperresSource(WindowSource):
-    """Draws windows of large films, with what they were enlarged from."""
+    """Draws windows of large films, with what they were enlarged from.
+
+    Small films are made anew by the model under `folder`, where there is one; otherwise noise has
+    to do.
+    """
+
+    def __init__(self, folder: Path, device: torch.device, study: Study, *, bfloat16: bool) -> None:
+        super().__init__(folder, device, study)
+        self.bfloat16 = bfloat16
+
+    @cached_property
+    def filmer(self) -> DreaMontageTransformer3DModel | None:
+        if not (self.folder / _FILMER).exists():
+            return None
+        return nano.load_transformer(self.folder / _FILMER).to(self.device).eval()
 
     def draw(self, seed: int, progress: float, repeat: int) -> Batch:
         rng = random.Random(seed)
@@ -114,13 +136,39 @@ class SuperresSource(WindowSource):
             middle=middle,
             generator=generator,
         )
+        prompts_BSD = self.embed(built)
+
+        def remade(small_BCTHW: Tensor, latents_BZLHW: Tensor) -> Tensor:
+            told = windows.build(
+                frozen.vae,
+                small_BCTHW,
+                [guides] * shape.batch,
+                built.prompts,
+                middle=middle,
+                generator=generator,
+            )
+            past = int(middle)
+            clean_BZLHW = told.latents_BZLHW
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
+                made_BZLHW = flow.remake(
+                    self.filmer,
+                    clean_BZLHW,
+                    told.condition_BCLHW,
+                    prompts_BSD,
+                    noise_BZLHW=_noise(clean_BZLHW, generator),
+                    last=rng.choice(_REMADE),
+                    steps=nano.STEPS,
+                    shift=nano.FLOW_SHIFT,
+                )
+            return torch.cat((latents_BZLHW[:, :, :past], made_BZLHW), 2)
+
+        noise = partial(noisy, amount=rng.uniform(0, _SPOILT), generator=generator)
         enlarged_BZLHW = enlarged(
             frozen.vae,
             video_BCTHW,
             scale=rng.choice(scales_of(shape.height, shape.width)),
             middle=middle,
-            spoilt=rng.uniform(0, _SPOILT),
-            generator=generator,
+            spoil=noise if self.filmer is None else remade,
         )
         places = _places(guides, middle=middle) if shared else []
         return Enlarged(
@@ -129,16 +177,19 @@ class SuperresSource(WindowSource):
             beside_BCLHW=torch.cat((built.condition_BCLHW, enlarged_BZLHW), 1),
             shared_BCNHW=_appended(built.condition_BCLHW, places) if places else None,
             shared_frames=tuple(places),
-            prompts_BSD=self.embed(built),
+            prompts_BSD=prompts_BSD,
         )
 
 
 class SuperresObjective:
-    """See the module. `setting.init` gives the codec, and the weights if it is a model of these."""
+    """See the module. `setting.init` gives the codec; and if it is a model of these, the weights to
+    go on from, else what makes the small films."""
 
     def __init__(self, setting: Setting, study: Study) -> None:
         self.study, self.device = study, setting.device
-        self.source = SuperresSource(make_frozen(setting, study), setting.device, study)
+        folder = make_frozen(setting, study)
+        _keep_filmer(setting, folder)
+        self.source = SuperresSource(folder, setting.device, study, bfloat16=setting.bfloat16)
         self.frozen, _ = self.source.open()
         size = replace(study.size, z_dim=self.frozen.vae.config.z_dim)
         self.model = _start(setting, size)
@@ -245,22 +296,36 @@ class SuperresObjective:
         write_model(folder, model, facts, source=self.source, settings=settings)
 
 
+def _noise(like: Tensor, generator: torch.Generator) -> Tensor:
+    return torch.randn(like.shape, generator=generator, device=like.device)
+
+
 def _source(batch: Enlarged, generator: torch.Generator) -> Tensor:
     """Where the flow begins, as `upscale.refine` begins it."""
-    noise_BZLHW = torch.randn(
-        batch.enlarged_BZLHW.shape, generator=generator, device=batch.enlarged_BZLHW.device
-    )
-    return batch.enlarged_BZLHW + _SPREAD * noise_BZLHW
+    return batch.enlarged_BZLHW + _SPREAD * _noise(batch.enlarged_BZLHW, generator)
+
+
+def _refines(init: Path) -> bool:
+    """Whether a model folder's DiT takes an enlarged film beside the conditions."""
+    config = read_json(init / "transformer" / "config.json")
+    return bool(config["in_channels"] == sr_channels(config["out_channels"]))
+
+
+def _keep_filmer(setting: Setting, frozen: Path) -> None:
+    """Keep the model that makes the small films with the run: a resumed one needs it again."""
+    init, folder = setting.init, frozen / _FILMER
+    if init is None or folder.exists() or _refines(init):
+        return
+    model = nano.load_transformer(init)
+    checkpoint.write_folder(folder, lambda path: model.save_pretrained(path / "transformer"))
 
 
 def _start(setting: Setting, size: nano.Size) -> Any:
     """The model to train: that of the folder to start from, where that one has been trained to
     refine, else a new one."""
+    if setting.init is not None and _refines(setting.init):
+        return nano.load_transformer(setting.init)
     channels = sr_channels(size.z_dim)
-    if setting.init is not None:
-        config = read_json(setting.init / "transformer" / "config.json")
-        if config["in_channels"] == channels:
-            return nano.load_transformer(setting.init)
     return nano.build_transformer(size, in_channels=channels, seed=derive(setting.seed, "model"))
 
 
@@ -273,29 +338,26 @@ def scales_of(height: int, width: int) -> list[float]:
     ]
 
 
-def enlarged(
-    vae: Any,
-    video_BCTHW: Tensor,
-    *,
-    scale: float,
-    middle: bool,
-    spoilt: float,
-    generator: torch.Generator,
+def noisy(
+    small_BCTHW: Tensor, latents_BZLHW: Tensor, *, amount: float, generator: torch.Generator
 ) -> Tensor:
-    """Normalised latents of a film that was small, and was spoilt there, at its own size again.
+    """A film's latents with noise on them, `amount` of their own spread."""
+    spread_Z = latents_BZLHW.std((0, 2, 3, 4), keepdim=True)
+    return latents_BZLHW + amount * spread_Z * _noise(latents_BZLHW, generator)
 
-    Args:
-        spoilt: noise on the small film's latents, in their own spread.
-    """
+
+def enlarged(
+    vae: Any, video_BCTHW: Tensor, *, scale: float, middle: bool, spoil: Spoil | None = None
+) -> Tensor:
+    """Normalised latents of a film that was small, and was spoilt there, at its own size again."""
     batch, _, frames, height, width = video_BCTHW.shape
     small = (frames, round(height / scale), round(width / scale))
     pictures_NCHW = video_BCTHW.transpose(1, 2).flatten(0, 1)
     small_NCHW = F.interpolate(pictures_NCHW, small[1:], mode="bilinear", antialias=True)
     small_BCTHW = small_NCHW.unflatten(0, (batch, frames)).transpose(1, 2)
     latents_BZLHW = normalise(vae, vae.encode(small_BCTHW).latent_dist.mode())
-    noise = torch.randn(latents_BZLHW.shape, generator=generator, device=latents_BZLHW.device)
-    spread_Z = latents_BZLHW.std((0, 2, 3, 4), keepdim=True)
-    latents_BZLHW = latents_BZLHW + spoilt * spread_Z * noise
+    if spoil is not None:
+        latents_BZLHW = spoil(small_BCTHW, latents_BZLHW)
     # The first latent of a middle window's video is only its past; it is decoded as one frame.
     film_BCTHW = decode(vae, latents_BZLHW, middle=False)
     large_NCHW = F.interpolate(

@@ -157,6 +157,7 @@ class Trainer:
             rank=self.accelerator.process_index,
             steps=steps,
             block=recipe.block,
+            pool=recipe.pool,
             uses=recipe.uses,
         )
         self._batches = batches(
