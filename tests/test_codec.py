@@ -43,14 +43,58 @@ def test_round_trip_is_close_on_clips_it_never_saw(codec: LinearCodec, clips: Te
     assert psnr(back_BCTHW, clips) > psnr(blocks, clips) + 3
 
 
-def test_streaming_decode_is_the_whole_decode_to_the_bit(codec: LinearCodec, clips: Tensor) -> None:
+@pytest.fixture(scope="module")
+def finished(codec: LinearCodec) -> LinearCodec:
+    """With a finish of some weights or other."""
+    made = codec.with_finish(8)
+    assert made.finish is not None
+    torch.manual_seed(0)
+    torch.nn.init.normal_(made.finish.leave.weight, std=0.1)
+    return made
+
+
+@pytest.mark.parametrize("kind", ["codec", "finished"])
+def test_streaming_decode_is_the_whole_decode_to_the_bit(
+    kind: str, clips: Tensor, request: pytest.FixtureRequest
+) -> None:
+    codec: LinearCodec = request.getfixturevalue(kind)
     raw = codec.encode(clips).latent_dist.mode()
     stream = StreamingDecoder(codec)
     pieces = [stream(piece) for piece in encode(codec, clips).split(1, dim=2)]
     assert [piece.shape[2] for piece in pieces] == [1, 4, 4]
-    by_hand = [codec.decode_latent(raw[:, :, i : i + 1], i == 0) for i in range(3)]
+    first, second, third = raw.split(1, dim=2)
+    by_hand = [
+        codec.decode_latent(first, True),
+        codec.decode_latent(second, False, first),
+        codec.decode_latent(third, False, second),
+    ]
     assert torch.equal(torch.cat(by_hand, 2), codec.decode(raw).sample)
     assert torch.allclose(torch.cat(pieces, 2), codec.decode(raw).sample, atol=1e-5)
+
+
+def test_a_finish_changes_frames_and_no_latents(
+    codec: LinearCodec, finished: LinearCodec, clips: Tensor, tmp_path: Path
+) -> None:
+    raw = codec.encode(clips).latent_dist.mode()
+    assert torch.equal(finished.encode(clips).latent_dist.mode(), raw)
+    plain, changed = codec.decode(raw).sample, finished.decode(raw).sample
+    assert torch.equal(codec.with_finish(8).decode(raw).sample, plain), "untrained it does nothing"
+    assert torch.equal(changed[:, :, :1], plain[:, :, :1]), "a lone frame has no finish"
+    assert not torch.allclose(changed[:, :, 1:], plain[:, :, 1:], atol=1e-2)
+    assert torch.equal(finished.with_finish(8).decode(raw).sample, changed)
+    assert torch.equal(finished.with_finish(0).decode(raw).sample, plain)
+    finished.save_pretrained(tmp_path)
+    assert torch.equal(LinearCodec.from_pretrained(tmp_path).decode(raw).sample, changed)
+
+
+def test_a_finish_sees_the_latent_before(finished: LinearCodec, clips: Tensor) -> None:
+    raw = finished.encode(clips).latent_dist.mode()
+    first, second, _ = raw.split(1, dim=2)
+    known = finished.decode_latent(second, False, first)
+    assert not torch.equal(known, finished.decode_latent(second, False))
+    assert torch.equal(
+        finished.decode_latent(second, False, second), finished.decode_latent(second, False)
+    )
 
 
 def test_encoding_is_causal(codec: LinearCodec, clips: Tensor) -> None:

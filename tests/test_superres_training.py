@@ -144,4 +144,4 @@ def test_a_run_learns_with_the_tokens_and_without(tmp_path: Path) -> None:
     objective.export(state, tmp_path / "exported", facts)
     upscaler = SrModel.from_folder(tmp_path / "exported").upscaler(1.5)
     assert upscaler.tile_latents == (4, 4), "as large as what was seen: 32 pixels"
-    assert upscaler.spread is not None
+    assert upscaler.spread == 0

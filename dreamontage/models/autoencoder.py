@@ -112,6 +112,7 @@ class StreamingDecoder:
     def __init__(self, vae: Any) -> None:
         self.vae = vae
         self.first = True
+        self._before: Tensor | None = None  # all that the linear codec remembers
         if not isinstance(vae, LinearCodec):
             # diffusers keeps this cache in private attributes that its public decode clears; ours
             # outlives a call.
@@ -126,7 +127,8 @@ class StreamingDecoder:
         vae, first, self.first = self.vae, self.first, False
         z_BC1HW = denormalise(vae, latent_BC1HW.to(vae.device, vae.dtype))
         if isinstance(vae, LinearCodec):
-            video_BCTHW = vae.decode_latent(z_BC1HW, first=first)
+            video_BCTHW = vae.decode_latent(z_BC1HW, first, self._before)
+            self._before = z_BC1HW
         else:
             hidden = vae.post_quant_conv(z_BC1HW)
             video_BCTHW = vae.decoder(

@@ -5,6 +5,10 @@ Each latent holds 4 frames of 8x8 pixels as their leading principal components; 
 still, and frame 0 of a video, is encoded as that frame shown four times, so its latent looks like a
 frozen whole latent. Small, quick and honest rather than good: EXPERIMENTS.md has its figures.
 
+A `Finish`, where the codec has one, is added to what the linear decoder paints: a small network
+that has learnt (`training.decoder`) what steps between patches and latents look like when a model
+has made the latents. The latents are the same with it and without.
+
 Latents here are raw; models see `(latents - latents_mean) / latents_std` from the config, as in
 diffusers' Wan pipelines.
 
@@ -16,6 +20,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Self
 
 import torch
@@ -41,6 +46,29 @@ def _patches(frames_BCTHW: Tensor) -> Tensor:
     return split.permute(0, 2, 4, 6, 1, 3, 5, 7).reshape(b, t // STRIDE, h, w, VALUES)
 
 
+class Finish(nn.Module):
+    """A correction of a whole latent's frames, from 7x7 latents and those before them in time.
+
+    Untrained it corrects nothing.
+    """
+
+    def __init__(self, z_dim: int, width: int) -> None:
+        super().__init__()
+        self.enter = nn.Conv2d(2 * z_dim, width, 3)
+        self.hidden = nn.ModuleList(nn.Conv2d(width, width, 3) for _ in range(2))
+        self.leave = nn.Conv2d(width, VALUES, 1)
+        for parameter in self.leave.parameters():
+            nn.init.zeros_(parameter)
+
+    def forward(self, latents_NZhw: Tensor, before_NZhw: Tensor) -> Tensor:
+        """Latents at their models' scale -> corrections (N, P, h, w)."""
+        x = self.enter(_bordered(torch.cat((latents_NZhw, before_NZhw), 1)))
+        for layer in self.hidden:
+            x = x + layer(_bordered(F.gelu(x)))
+        made_NPhw: Tensor = self.leave(F.gelu(x))
+        return made_NPhw
+
+
 class LinearCodec(ModelMixin, ConfigMixin):  # type: ignore[misc]
     """See the module. Build one with `fit`, or load one with `from_pretrained`.
 
@@ -50,6 +78,7 @@ class LinearCodec(ModelMixin, ConfigMixin):  # type: ignore[misc]
             The spread is tempered, not whitened: components that matter more to the eye keep a
             larger variance, so that a model's loss counts them more.
         noise_logvar: log variance of the posterior around its mean, the codec's own squared error.
+        finish_width: of its `Finish`; 0 for none.
     """
 
     @register_to_config  # type: ignore[untyped-decorator]
@@ -62,12 +91,14 @@ class LinearCodec(ModelMixin, ConfigMixin):  # type: ignore[misc]
         scale_factor_spatial: int = PATCH,
         scale_factor_temporal: int = STRIDE,
         patch_size: int | None = None,
+        finish_width: int = 0,
     ) -> None:
         super().__init__()
         self.mean_P = nn.Parameter(torch.zeros(VALUES), requires_grad=False)
         self.basis_PZ = nn.Parameter(torch.zeros(VALUES, z_dim), requires_grad=False)
         self.whole_decoder = nn.Conv2d(z_dim, VALUES, 3).requires_grad_(False)
         self.still_decoder = nn.Conv2d(z_dim, STILL_VALUES, 3).requires_grad_(False)
+        self.finish = Finish(z_dim, finish_width).requires_grad_(False) if finish_width else None
 
     @classmethod
     def fit(cls, clips: Sequence[Tensor], *, z_dim: int = 48) -> Self:
@@ -169,24 +200,55 @@ class LinearCodec(ModelMixin, ConfigMixin):  # type: ignore[misc]
         logvar_BZLhw = torch.full_like(mean_BZLhw, self.config.noise_logvar)
         return DiagonalGaussianDistribution(torch.cat((mean_BZLhw, logvar_BZLhw), 1))
 
+    def with_finish(self, width: int) -> Self:
+        """A copy whose `Finish` has this width, none for 0: this codec's own if it has that, else
+        an untrained one."""
+        options = {name: v for name, v in self.config.items() if not name.startswith("_")}
+        made = type(self)(**{**options, "finish_width": width})
+        same = self.config.finish_width == width
+        held = {name: v for name, v in self.state_dict().items() if same or "finish." not in name}
+        made.load_state_dict(held, strict=same)
+        return made.to(self.device)
+
     @torch.no_grad()
-    def decode_latent(self, z: Tensor, first: bool) -> Tensor:
-        """One latent (B, Z, 1, h, w) -> 1 frame if it is a shot's `first`, else 4; in [-1, 1]."""
+    def decode_latent(self, z: Tensor, first: bool, before: Tensor | None = None) -> Tensor:
+        """One latent (B, Z, 1, h, w) -> 1 frame if it is a shot's `first`, else 4; in [-1, 1].
+
+        before: the latent before it; where nobody knows that, time is taken to have stood still.
+        """
         assert z.shape[2] == 1
-        decoder = self.still_decoder if first else self.whole_decoder
-        b, _, _, h, w = z.shape
-        t = 1 if first else STRIDE
-        values_BPhw = decoder(_bordered(z[:, :, 0]))
-        split = values_BPhw.reshape(b, 3, t, PATCH, PATCH, h, w)
-        frames_BCTHW = split.permute(0, 1, 2, 5, 3, 6, 4).reshape(b, 3, t, h * PATCH, w * PATCH)
-        return frames_BCTHW.clamp(-1, 1)
+        z_BZhw = z[:, :, 0]
+        if first:
+            values_BPhw = self.still_decoder(_bordered(z_BZhw))
+        else:
+            values_BPhw = self.paint(z_BZhw, z_BZhw if before is None else before[:, :, 0])
+        return frames_of(values_BPhw, 1 if first else STRIDE).clamp(-1, 1)
+
+    def paint(self, latents_NZhw: Tensor, before_NZhw: Tensor) -> Tensor:
+        """Whole latents, and those before them -> patches (N, P, h, w)."""
+        values_NPhw: Tensor = self.whole_decoder(_bordered(latents_NZhw))
+        if self.finish is not None:
+            scale_Z11 = values_NPhw.new_tensor(self.config.latents_std)[:, None, None]
+            values_NPhw = values_NPhw + self.finish(
+                latents_NZhw / scale_Z11, before_NZhw / scale_Z11
+            )
+        return values_NPhw
 
     @torch.no_grad()
     def decode(self, z: Tensor, return_dict: bool = True) -> DecoderOutput | tuple[Tensor]:
         """Latents (B, Z, L, h, w) -> video_BCTHW of 1 + 4(L - 1) frames in [-1, 1]."""
-        runs = [self.decode_latent(z[:, :, i : i + 1], i == 0) for i in range(z.shape[2])]
+        latents = z.split(1, dim=2)
+        runs = [self.decode_latent(latents[0], True)]
+        runs += [self.decode_latent(z, False, before) for before, z in pairwise(latents)]
         video_BCTHW = torch.cat(runs, 2)
         return DecoderOutput(sample=video_BCTHW) if return_dict else (video_BCTHW,)
+
+
+def frames_of(values_NPhw: Tensor, frames: int = STRIDE) -> Tensor:
+    """Patches put together: frames_NCTHW."""
+    n, _, h, w = values_NPhw.shape
+    split = values_NPhw.reshape(n, 3, frames, PATCH, PATCH, h, w)
+    return split.permute(0, 1, 2, 5, 3, 6, 4).reshape(n, 3, frames, h * PATCH, w * PATCH)
 
 
 def _grouped(video_BCTHW: Tensor) -> Tensor:

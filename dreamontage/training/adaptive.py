@@ -12,6 +12,7 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -299,11 +300,13 @@ def write_model(
     facts: Mapping[str, Any],
     *,
     source: WindowSource,
+    frozen: nano.Frozen | None = None,
     settings: Mapping[str, Any] = nano.PIPELINE_SETTINGS,
 ) -> None:
-    """Write a model folder: the DiT beside the codec and the text side that it learnt with, and a
-    card that tells `facts`."""
-    frozen, photos = source.open()
+    """Write a model folder: the DiT beside the codec and the text side that it learnt with (or
+    those of `frozen`), and a card that tells `facts`."""
+    learnt_with, photos = source.open()
+    frozen = frozen or learnt_with
     maturity = source.study.maturity
     card = model_card(
         facts,
@@ -318,9 +321,7 @@ def write_model(
 
 def decode(vae: Any, latents_BZLHW: Tensor, *, middle: bool) -> Tensor:
     """Frames of windows from normalised latents, video_BCTHW; a middle window has no lone frame."""
-    raw_BZLHW = denormalise(vae, latents_BZLHW.float())
-    parts = [
-        vae.decode_latent(latent_BZ1HW, first=not middle and index == 0)
-        for index, latent_BZ1HW in enumerate(raw_BZLHW.split(1, dim=2))
-    ]
+    latents = denormalise(vae, latents_BZLHW.float()).split(1, dim=2)
+    parts = [vae.decode_latent(latents[0], not middle)]
+    parts += [vae.decode_latent(here, False, before) for before, here in pairwise(latents)]
     return torch.cat(parts, 2)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
+from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor
 
 from dreamontage.training.feed import Batch, Source
@@ -40,9 +41,10 @@ class Setting:
 
     def dress(self, model: Any) -> Any:
         """The model on the device and, if the recipe says so, compiled: block by block, which takes
-        a fraction of a whole compilation's time and is no slower."""
+        a fraction of a whole compilation's time and is no slower. What has no blocks stays as it
+        is."""
         model = model.to(self.device)
-        if self.compiled:
+        if self.compiled and isinstance(model, ModelMixin):
             torch.compiler.config.recompile_limit = _VERSIONS
             model.compile_repeated_blocks(fullgraph=True, dynamic=True)
         return model

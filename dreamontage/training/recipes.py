@@ -1,7 +1,7 @@
 """Recipes, named for what they train and on what, and chains of them.
 
 Nano is trained in the paper's order: base, adaptive, expression, preference, and apart from them
-super-resolution.
+the decoder's finish and super-resolution.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any
 
 from dreamontage.training import nano, windows
 from dreamontage.training.adaptive import Shape, Study, WindowsObjective
+from dreamontage.training.decoder import DecoderObjective
 from dreamontage.training.preference import PreferenceObjective, Preferences
 from dreamontage.training.recipe import Chain, Recipe
 from dreamontage.training.superres import SuperresObjective
@@ -33,6 +34,7 @@ class _Machine:
     tile: tuple[int, int]  # of what super-resolution learns
     latents: int
     share: int
+    finish: int = 192  # width of the codec's
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def shape(
@@ -91,6 +93,7 @@ _SMOKE = _Machine(
     tile=(144, 144),
     latents=4,
     share=32,
+    finish=16,
 )
 
 # The same stages in hours of one core: enough to compare them. Its last three also follow
@@ -135,7 +138,7 @@ def _further(machine: _Machine) -> Recipe:
     the films' own size."""
     height, width = machine.film
     study = machine.study(
-        machine.shape(4, (height, width), 48), machine.shape(1, (width, height), 48)
+        machine.shape(4, (height, width), 64), machine.shape(1, (width, height), 64)
     )
     build = partial(WindowsObjective, study=study)
     return machine.recipe("further", build, decay=0.3, warmup=200)
@@ -151,6 +154,27 @@ def _expression(machine: _Machine) -> Recipe:
     )
     build = partial(WindowsObjective, study=study)
     return machine.recipe("expression", build, learning_rate=3e-4, decay=1.0, warmup=30)
+
+
+def _decoder(machine: _Machine) -> Recipe:
+    """The codec's finish, on films whose last steps the model before it has made anew."""
+    height, width = machine.film
+    study = machine.study(
+        machine.shape(3, (height, width), 16),
+        machine.shape(1, (width, height), 16),
+        held_out=8,
+    )
+    build = partial(DecoderObjective, study=study, width=machine.finish)
+    return machine.recipe(
+        "decoder",
+        build,
+        learning_rate=2e-3,
+        decay=0.7,
+        warmup=20,
+        compiled=False,
+        weight_decay=0.0,
+        ema=0.99,
+    )
 
 
 def _preference(machine: _Machine) -> Recipe:
@@ -188,17 +212,19 @@ def _superres(machine: _Machine) -> Recipe:
 
 
 def _chain(machine: _Machine) -> Chain:
-    """All of nano, from nothing. Super-resolution learns on films of the stage before it."""
+    """All of nano, from nothing. The decoder's export is what films are made with; the stages
+    behind it start there."""
     return Chain(
         name=f"nano_{machine.name}",
         parts=(
             (_base(machine), 0.8),
             (_adaptive(machine), 5.0),
             (_expression(machine), 0.7),
+            (_decoder(machine), 0.7),
             (_superres(machine), 1.4),
             (_preference(machine), 0.5),
         ),
-        starts={f"nano_preference_{machine.name}": f"nano_expression_{machine.name}"},
+        starts={f"nano_preference_{machine.name}": f"nano_decoder_{machine.name}"},
     )
 
 
@@ -209,10 +235,11 @@ def _longer(machine: _Machine) -> Chain:
         parts=(
             (_further(machine), 6.5),
             (_expression(machine), 1.0),
+            (_decoder(machine), 0.7),
             (_superres(machine), 1.5),
             (_preference(machine), 0.5),
         ),
-        starts={f"nano_preference_{machine.name}": f"nano_expression_{machine.name}"},
+        starts={f"nano_preference_{machine.name}": f"nano_decoder_{machine.name}"},
         continues=True,
     )
 
@@ -292,7 +319,7 @@ def _wan_recipes() -> tuple[Recipe, ...]:
     )
 
 
-_STAGES = (_base, _adaptive, _further, _expression, _preference, _superres)
+_STAGES = (_base, _adaptive, _further, _expression, _decoder, _preference, _superres)
 
 RECIPES: dict[str, Recipe] = {
     recipe.name: recipe

@@ -2,10 +2,12 @@
 
 An example is a window of a large film, and the same film made small, put through the codec, its
 last steps made anew by the model that the run starts from, and enlarged again as `upscale.enlarge`
-does it. The flow goes from that film, with a little noise on it, to the large one, and not from
-noise: so a model that has learnt nothing changes nothing, and all it learns is what enlarging
-misses **[ours]**. Half of the batches append the conditions' tokens (Shared-RoPE), half do not, so
-one set of weights knows both and what the tokens are worth can be measured on it **[ours]**.
+does it. The flow goes from that film to the large one, and not from noise: so a model that has
+learnt nothing changes nothing, and all it learns is what enlarging misses **[ours]**. There is not
+even a little noise where it begins: a token would have to carry its noise through unharmed to take
+it off, and the films came out with grains and blocks. Half of the batches append the conditions'
+tokens (Shared-RoPE), half do not, so one set of weights knows both and what the tokens are worth
+can be measured on it **[ours]**.
 
 Shapes: B windows, Z latent channels, C mask and condition channels, L latent frames, N appended
 frames, T frames, H W height and width of either, S tokens, D width.
@@ -16,7 +18,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,29 +30,26 @@ from dreamontage.conditioning import MASK_CHANNELS
 from dreamontage.evaluation import quick
 from dreamontage.fields import SCALES
 from dreamontage.models.autoencoder import normalise
-from dreamontage.models.transformer import DreaMontageTransformer3DModel
 from dreamontage.plan import read_json
 from dreamontage.seeds import derive
 from dreamontage.timeline import TEMPORAL_STRIDE, latent_of
-from dreamontage.training import checkpoint, flow, nano, windows, worlds
+from dreamontage.training import flow, nano, remaking, windows, worlds
 from dreamontage.training.adaptive import (
     Shape,
     Study,
-    WindowSource,
     decode,
     make_frozen,
     write_model,
 )
 from dreamontage.training.feed import Batch
 from dreamontage.training.recipe import Setting
+from dreamontage.training.remaking import RemakingSource
 from dreamontage.training.windows import Guides
 from dreamontage.upscale.upscaler import sr_channels
 
 _STEPS = 4
-_SPREAD = 0.1  # of the noise where the flow begins, in normalised latents
 _SPOILT = 0.1  # the most noise on the small film's latents, in their own spread
 _REMADE = (1, 2)  # of the sampler's last steps: before them a film is not yet the true one's like
-_FILMER = "filmer"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,22 +75,9 @@ Spoil = Callable[[Tensor, Tensor], Tensor]
 """Of a small film, small_BCTHW and its normalised latents: latents as a model might have made."""
 
 
-class SuperresSource(WindowSource):
-    """Draws windows of large films, with what they were enlarged from.
-
-    Small films are made anew by the model under `folder`, where there is one; otherwise noise has
-    to do.
-    """
-
-    def __init__(self, folder: Path, device: torch.device, study: Study, *, bfloat16: bool) -> None:
-        super().__init__(folder, device, study)
-        self.bfloat16 = bfloat16
-
-    @cached_property
-    def filmer(self) -> DreaMontageTransformer3DModel | None:
-        if not (self.folder / _FILMER).exists():
-            return None
-        return nano.load_transformer(self.folder / _FILMER).to(self.device).eval()
+class SuperresSource(RemakingSource):
+    """Draws windows of large films, with what they were enlarged from: small films remade by the
+    model that the run starts from, or with noise on them where it starts from none that films."""
 
     def draw(self, seed: int, progress: float, repeat: int) -> Batch:
         rng = random.Random(seed)
@@ -147,20 +133,10 @@ class SuperresSource(WindowSource):
                 middle=middle,
                 generator=generator,
             )
-            past = int(middle)
-            clean_BZLHW = told.latents_BZLHW
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
-                made_BZLHW = flow.remake(
-                    self.filmer,
-                    clean_BZLHW,
-                    told.condition_BCLHW,
-                    prompts_BSD,
-                    noise_BZLHW=_noise(clean_BZLHW, generator),
-                    last=rng.choice(_REMADE),
-                    steps=nano.STEPS,
-                    shift=nano.FLOW_SHIFT,
-                )
-            return torch.cat((latents_BZLHW[:, :, :past], made_BZLHW), 2)
+            made_BZLHW = self.remade(
+                told, prompts_BSD, last=rng.choice(_REMADE), generator=generator
+            )
+            return torch.cat((latents_BZLHW[:, :, : int(middle)], made_BZLHW), 2)
 
         noise = partial(noisy, amount=rng.uniform(0, _SPOILT), generator=generator)
         enlarged_BZLHW = enlarged(
@@ -188,8 +164,8 @@ class SuperresObjective:
     def __init__(self, setting: Setting, study: Study) -> None:
         self.study, self.device = study, setting.device
         folder = make_frozen(setting, study)
-        _keep_filmer(setting, folder)
-        self.source = SuperresSource(folder, setting.device, study, bfloat16=setting.bfloat16)
+        remaking.keep_filmer(setting, folder)
+        self.source = SuperresSource(folder, setting, study)
         self.frozen, _ = self.source.open()
         size = replace(study.size, z_dim=self.frozen.vae.config.z_dim)
         self.model = _start(setting, size)
@@ -204,7 +180,7 @@ class SuperresObjective:
         ]
 
     def loss(self, model: Any, batch: Batch, *, seed: int) -> tuple[Tensor, int]:
-        generator = torch.Generator(self.device).manual_seed(derive(seed, "noise"))
+        generator = torch.Generator(self.device).manual_seed(derive(seed, "times"))
         drawn = Enlarged(
             latents_BZLHW=batch["latents"],
             enlarged_BZLHW=batch["beside"][:, -batch["latents"].shape[1] :],
@@ -215,18 +191,16 @@ class SuperresObjective:
         )
         count = len(drawn.latents_BZLHW)
         times_B = torch.rand(count, generator=generator, device=self.device)
-        return self._errors(model, drawn, times_B, generator).mean(), count
+        return self._errors(model, drawn, times_B).mean(), count
 
-    def _errors(
-        self, model: Any, batch: Enlarged, times_B: Tensor, generator: torch.Generator
-    ) -> Tensor:
+    def _errors(self, model: Any, batch: Enlarged, times_B: Tensor) -> Tensor:
         return flow.velocity_errors(
             model,
             batch.latents_BZLHW,
             batch.beside_BCLHW,
             batch.prompts_BSD,
             times_B=times_B,
-            noise_BZLHW=_source(batch, generator),
+            noise_BZLHW=batch.enlarged_BZLHW,
             **batch.appended(),
         )
 
@@ -234,14 +208,12 @@ class SuperresObjective:
     def scores(self, model: Any) -> dict[str, float]:
         """The loss with the tokens appended and without, and `quick`'s scores of what it renders
         beside the enlarged film's."""
-        generator = torch.Generator(self.device).manual_seed(0)
         found: dict[str, list[Tensor]] = {"loss": [], "loss_plain": []}
         for batch in self.held_out:
             times_B = torch.linspace(0.05, 1, self.study.held_out, device=self.device)
             plain = replace(batch, shared_BCNHW=None)
             for name, each in (("loss", batch), ("loss_plain", plain)):
-                errors_B = self._errors(model, each, times_B, generator.manual_seed(0))
-                found[name].append(errors_B)
+                found[name].append(self._errors(model, each, times_B))
             made, enlarged_, true = self._films(model, batch)
             for prefix, film in (("", made), ("enlarged_", enlarged_)):
                 for name, value_B in quick.scores(film, true).items():
@@ -251,18 +223,16 @@ class SuperresObjective:
 
     def _films(self, model: Any, batch: Enlarged) -> tuple[Tensor, Tensor, Tensor]:
         """The refined film, the enlarged one, and the true one through the codec."""
-        like = batch.enlarged_BZLHW
-        generator = torch.Generator(self.device).manual_seed(1)
         made_BZLHW = flow.sample(
             model,
             batch.beside_BCLHW,
             batch.prompts_BSD,
-            noise_BZLHW=_source(batch, generator),
+            noise_BZLHW=batch.enlarged_BZLHW,
             steps=_STEPS,
             shift=nano.FLOW_SHIFT,
             **batch.appended(),
         )
-        films = (made_BZLHW, like, batch.latents_BZLHW)
+        films = (made_BZLHW, batch.enlarged_BZLHW, batch.latents_BZLHW)
         made, enlarged_, true = (decode(self.frozen.vae, film, middle=False) for film in films)
         return made, enlarged_, true
 
@@ -290,42 +260,20 @@ class SuperresObjective:
                 "tile_latents": tile,
                 "overlap_latents": min(tile) // 4 // patch * patch,
                 "strength": 1.0,
-                "spread": _SPREAD,
+                "spread": 0.0,
             },
         }
         write_model(folder, model, facts, source=self.source, settings=settings)
 
 
-def _noise(like: Tensor, generator: torch.Generator) -> Tensor:
-    return torch.randn(like.shape, generator=generator, device=like.device)
-
-
-def _source(batch: Enlarged, generator: torch.Generator) -> Tensor:
-    """Where the flow begins, as `upscale.refine` begins it."""
-    return batch.enlarged_BZLHW + _SPREAD * _noise(batch.enlarged_BZLHW, generator)
-
-
-def _refines(init: Path) -> bool:
-    """Whether a model folder's DiT takes an enlarged film beside the conditions."""
-    config = read_json(init / "transformer" / "config.json")
-    return bool(config["in_channels"] == sr_channels(config["out_channels"]))
-
-
-def _keep_filmer(setting: Setting, frozen: Path) -> None:
-    """Keep the model that makes the small films with the run: a resumed one needs it again."""
-    init, folder = setting.init, frozen / _FILMER
-    if init is None or folder.exists() or _refines(init):
-        return
-    model = nano.load_transformer(init)
-    checkpoint.write_folder(folder, lambda path: model.save_pretrained(path / "transformer"))
-
-
 def _start(setting: Setting, size: nano.Size) -> Any:
     """The model to train: that of the folder to start from, where that one has been trained to
     refine, else a new one."""
-    if setting.init is not None and _refines(setting.init):
-        return nano.load_transformer(setting.init)
     channels = sr_channels(size.z_dim)
+    if setting.init is not None:
+        config = read_json(setting.init / "transformer" / "config.json")
+        if config["in_channels"] == channels:
+            return nano.load_transformer(setting.init)
     return nano.build_transformer(size, in_channels=channels, seed=derive(setting.seed, "model"))
 
 
@@ -343,7 +291,8 @@ def noisy(
 ) -> Tensor:
     """A film's latents with noise on them, `amount` of their own spread."""
     spread_Z = latents_BZLHW.std((0, 2, 3, 4), keepdim=True)
-    return latents_BZLHW + amount * spread_Z * _noise(latents_BZLHW, generator)
+    noise_BZLHW = torch.randn(latents_BZLHW.shape, generator=generator, device=latents_BZLHW.device)
+    return latents_BZLHW + amount * spread_Z * noise_BZLHW
 
 
 def enlarged(
