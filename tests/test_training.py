@@ -4,18 +4,12 @@ from __future__ import annotations
 
 import json
 import random
-import shutil
-import subprocess
-import sys
-import threading
-import warnings
 from dataclasses import replace
-from functools import partial, partialmethod
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
-from diffusers.models.transformers.transformer_wan import WanTransformerBlock
 from safetensors.torch import load_file
 
 from dreamontage.conditioning import Clip, IntermTrack, Keyframe, Placement
@@ -25,11 +19,9 @@ from dreamontage.pipeline import DreaMontagePipeline
 from dreamontage.timeline import TEMPORAL_STRIDE, latent_of
 from dreamontage.training import checkpoint, flow, nano, windows, worlds
 from dreamontage.training.adaptive import Shape, Study, WindowsObjective
-from dreamontage.training.feed import Draws, batches
 from dreamontage.training.muon import Muon
 from dreamontage.training.recipe import Recipe
-from dreamontage.training.recipes import CHAINS, RECIPES
-from dreamontage.training.runs import latest, train
+from dreamontage.training.runs import latest
 from dreamontage.training.trainer import Trainer
 from dreamontage.training.windows import Guides
 
@@ -248,66 +240,6 @@ def test_batches_drawn_ahead_are_those_drawn_at_once(tmp_path: Path) -> None:
         assert torch.equal(one, other)
 
 
-def test_what_is_drawn_serves_for_several_steps() -> None:
-    class Counting:
-        def draw(self, seed: int, progress: float, repeat: int) -> dict[str, torch.Tensor]:
-            seeds.append(seed)
-            return {"x": len(seeds) * 10 + torch.arange(repeat)}
-
-    seeds: list[int] = []
-    draws = Draws(Counting(), seed=0, rank=0, steps=10, block=2, uses=2)
-    drawn = batches(draws, first=1, ahead=0, device=torch.device("cpu"))
-    assert [int(next(drawn)["x"]) for _ in range(5)] == [11, 10, 11, 20, 21]
-    assert seeds == [draws.seed_of(0), draws.seed_of(4)]
-    seeds.clear()
-    draws = Draws(Counting(), seed=0, rank=0, steps=10, block=2, pool=2, uses=2)
-    drawn = batches(draws, first=0, ahead=0, device=torch.device("cpu"))
-    assert [int(next(drawn)["x"]) for _ in range(9)] == [10, 11, 20, 21, 10, 11, 20, 21, 30]
-    assert seeds == [draws.seed_of(step) for step in (0, 2, 8, 10)]
-
-
-def test_a_fault_in_a_draw_ahead_is_raised_where_the_batch_is_asked_for() -> None:
-    class Broken:
-        def draw(self, seed: int, progress: float, repeat: int) -> dict[str, torch.Tensor]:
-            raise ZeroDivisionError("a draw failed")
-
-    draws = Draws(Broken(), seed=0, rank=0, steps=10, block=2)
-    drawn = batches(draws, first=0, ahead=2, device=torch.device("cpu"))
-    with pytest.raises(ZeroDivisionError, match="a draw failed"):
-        next(drawn)
-
-
-def test_batches_that_nobody_asks_for_leave_no_thread_behind() -> None:
-    class Endless:
-        def draw(self, seed: int, progress: float, repeat: int) -> dict[str, torch.Tensor]:
-            return {"x": torch.zeros(repeat)}
-
-    draws = Draws(Endless(), seed=0, rank=0, steps=10, block=2)
-    before = threading.active_count()
-    drawn = batches(draws, first=0, ahead=2, device=torch.device("cpu"))
-    drawn.close()
-    assert threading.active_count() == before
-    drawn = batches(draws, first=1, ahead=2, device=torch.device("cpu"))
-    next(drawn)
-    assert threading.active_count() == before + 1
-    drawn.close()
-    assert threading.active_count() == before
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="streams are a GPU's")
-def test_a_batch_may_lie_in_main_memory() -> None:
-    """Stored clips and the rows of pairs do, and are drawn ahead as well."""
-
-    class Mixed:
-        def draw(self, seed: int, progress: float, repeat: int) -> dict[str, torch.Tensor]:
-            return {"there": torch.zeros(repeat, device="cuda"), "here": torch.ones(repeat)}
-
-    draws = Draws(Mixed(), seed=0, rank=0, steps=10, block=2)
-    drawn = batches(draws, first=0, ahead=2, device=torch.device("cuda"))
-    assert [batch["here"].item() for batch in (next(drawn), next(drawn))] == [1, 1]
-    drawn.close()
-
-
 def test_muon_steps_as_torchs_own() -> None:
     torch.manual_seed(0)
     shapes = [(6, 4), (4, 6), (6, 4), (5, 5)]
@@ -379,150 +311,6 @@ def test_a_sheet_shows_original_conditions_and_sample(tmp_path: Path) -> None:
     Trainer(tiny(replace(STUDY, held_out=1)), tmp_path).sheet()
     (path,) = (tmp_path / "sheets").iterdir()
     assert path.stat().st_size > 1000
-
-
-@pytest.fixture(scope="module")
-def smoke(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The whole chain, in some seconds a stage. Its blocks are compiled, as a GPU's are, but for
-    the last step, which is the slow one: a process has to bear what five stages ask of the tracer.
-    """
-    out = tmp_path_factory.mktemp("smoke")
-    chain = CHAINS["nano_smoke"]
-    parts = tuple((replace(recipe, compiled=True), share) for recipe, share in chain.parts)
-    traced = partialmethod(torch.nn.Module.compile, backend="eager")
-    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
-        # The tracer looks at every attribute of a tensor.
-        warnings.filterwarnings("ignore", message="The .grad attribute of a Tensor")
-        patch.setattr(WanTransformerBlock, "compile", traced)
-        patch.setitem(CHAINS, chain.name, replace(chain, parts=parts))
-        train("nano_smoke", out, minutes=0.1)
-    return out
-
-
-def test_a_chain_goes_through_every_stage(smoke: Path) -> None:
-    stages = [recipe.name for recipe, _ in CHAINS["nano_smoke"].parts]
-    assert stages == [
-        f"nano_{stage}_smoke"
-        for stage in ("base", "adaptive", "expression", "decoder", "superres", "preference")
-    ]
-    codecs = []
-    for stage in stages:
-        folder = latest(smoke / stage)
-        assert json.loads((folder / "training.json").read_text())["recipe"] == stage
-        assert list((smoke / stage / "sheets").glob("*.png"))
-        codecs.append(load_file(folder / "vae" / WEIGHTS))
-        assert not [path for path in folder.rglob("*.json") if str(smoke) in path.read_text()]
-    first, *others = codecs
-    for codec in others:
-        assert all(torch.equal(first[name], codec[name]) for name in first), "one codec for all"
-    finished = ["finish.leave.weight" in codec for codec in codecs]
-    assert finished == [False, False, False, True, True, True]
-
-
-def test_a_chain_goes_on_where_it_was_stopped(smoke: Path, tmp_path: Path) -> None:
-    shutil.copytree(smoke, tmp_path / "run", symlinks=True)
-    last = tmp_path / "run" / "nano_preference_smoke"
-    shutil.rmtree(last)
-    before = latest(tmp_path / "run" / "nano_superres_smoke").stat().st_mtime_ns
-    assert train("nano_smoke", tmp_path / "run", minutes=0.05) == latest(last)
-    assert latest(tmp_path / "run" / "nano_superres_smoke").stat().st_mtime_ns == before
-
-
-def test_a_chain_goes_on_from_finished_weights(smoke: Path, tmp_path: Path) -> None:
-    init = latest(smoke / "nano_expression_smoke")
-    last = train("nano_longer_smoke", tmp_path, minutes=0.05, init=init)
-    assert last == latest(tmp_path / "nano_preference_smoke")
-    start, end = (load_file(folder / "vae" / WEIGHTS) for folder in (init, last))
-    assert all(torch.equal(start[name], end[name]) for name in start), "its latents stay the same"
-
-
-@pytest.mark.parametrize("stage", ["adaptive", "superres"])
-def test_a_new_run_goes_on_from_an_exports_weights(smoke: Path, tmp_path: Path, stage: str) -> None:
-    recipe = f"nano_{stage}_smoke"
-    init = latest(smoke / recipe)
-    run = Trainer(RECIPES[recipe], tmp_path, init=init, steps=1)
-    exported = nano.load_transformer(init).state_dict()
-    for name, value in run.model.state_dict().items():
-        assert torch.equal(value, exported[name]), name
-
-
-def test_the_pairs_are_made_once_and_both_sorts(smoke: Path) -> None:
-    held = load_file(smoke / "nano_preference_smoke" / "frozen" / "pairs.safetensors")
-    assert len(held["winner"]) > 8
-    assert not torch.equal(held["winner"], held["loser"])
-    facts = json.loads((latest(smoke / "nano_preference_smoke") / "training.json").read_text())
-    assert facts["untrained"]["loss"] == pytest.approx(0.6931, abs=1e-3), "ln 2 at first"
-
-
-def test_an_unknown_recipe_and_a_chain_without_an_end(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="recipe = 'nonsense' must be one of"):
-        train("nonsense", tmp_path)
-    with pytest.raises(ValueError, match="minutes are missing: nano_smoke is a chain"):
-        train("nano_smoke", tmp_path)
-    with pytest.raises(ValueError, match="init is missing: nano_longer_smoke goes on from weights"):
-        train("nano_longer_smoke", tmp_path, minutes=1)
-    for name, value in (("minutes", 0), ("steps", -1)):
-        with pytest.raises(ValueError, match=f"{name} = {value} must be more than 0"):
-            train("nano_base_smoke", tmp_path, **{name: value})
-
-
-@pytest.mark.skipif(torch.cuda.is_available(), reason="here it would run")
-@pytest.mark.parametrize("recipe", ["nano_base_h100", "nano_h100", "wan_14b_adaptive_8xh100"])
-def test_a_recipe_for_a_gpu_is_not_run_on_a_cpu(recipe: str, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"h100' is for a GPU, and torch finds none here"):
-        train(recipe, tmp_path, minutes=1)
-
-
-def test_a_users_fault_is_a_line_where_only_training_is_installed(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "dreamontage.training", "--out", tmp_path]
-    for asked, told in (
-        (["nano_smoke"], "nano_smoke is a chain, and shares them"),
-        (["nano_base_smoke", "--steps", "1", "--photos", tmp_path / "no"], "no such folder"),
-    ):
-        ended = subprocess.run([*command, *asked], capture_output=True, text=True, timeout=300)
-        assert ended.returncode == 1
-        assert told in ended.stderr
-        assert "Traceback" not in ended.stderr
-
-
-def test_what_fails_while_training_is_no_users_fault(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A ValueError from below would be told in a line, and nobody would see where it came from."""
-
-    def fails(*_: object, **__: object) -> None:
-        raise ValueError("from deep below")
-
-    monkeypatch.setattr(WindowsObjective, "loss", fails)
-    with pytest.raises(RuntimeError, match="nano_base_smoke failed at step 0: from deep") as told:
-        train("nano_base_smoke", tmp_path, steps=1)
-    assert isinstance(told.value.__cause__, ValueError)
-
-
-def test_who_only_trains_needs_nothing_for_media_or_the_farm() -> None:
-    """As docs/training.md says: machines with a GPU are not always ours to install on."""
-    absent = "av ffmpeg imageio_ffmpeg cv2 scenedetect typer rich prefect sqlalchemy minio"
-    script = f"""
-import sys
-sys.modules.update(dict.fromkeys({absent.split()}))
-import dreamontage.training.__main__
-"""
-    subprocess.run([sys.executable, "-c", script], check=True, timeout=300)
-
-
-def test_a_start_that_is_no_model(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="holds no model"):
-        train("nano_base_smoke", tmp_path / "a", steps=1, init=tmp_path / "nowhere")
-    with pytest.raises(ValueError, match="init: a preference is learnt by weights"):
-        train("nano_preference_smoke", tmp_path / "b", steps=1)
-
-
-def test_a_start_that_is_another_kind_of_model(smoke: Path, tiny_i2v: Path, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="is no nano model; its autoencoder is AutoencoderKLWan"):
-        train("nano_adaptive_smoke", tmp_path / "a", steps=1, init=tiny_i2v)
-    larger = latest(smoke / "nano_superres_smoke")
-    with pytest.raises(ValueError, match="its model takes 52 channels and not 36"):
-        train("nano_adaptive_smoke", tmp_path / "b", steps=1, init=larger)
 
 
 def test_a_half_written_folder_never_takes_the_place_of_a_whole_one(tmp_path: Path) -> None:
