@@ -52,7 +52,11 @@ def test_a_chain_goes_through_every_stage(smoke: Path) -> None:
     codecs = []
     for stage in stages:
         folder = latest(smoke / stage)
-        assert json.loads((folder / "training.json").read_text())["recipe"] == stage
+        facts = json.loads((folder / "training.json").read_text())
+        assert facts["recipe"] == stage
+        before = stages[: min(4, stages.index(stage))]  # the last two both start from the decoder's
+        assert [run["recipe"] for run in facts["before"]] == before
+        assert all(name in (folder / "README.md").read_text() for name in [*before, stage])
         assert list((smoke / stage / "sheets").glob("*.png"))
         codecs.append(load_file(folder / "vae" / WEIGHTS))
         assert not [path for path in folder.rglob("*.json") if str(smoke) in path.read_text()]

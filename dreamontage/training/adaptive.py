@@ -314,6 +314,7 @@ def write_model(
         parameters=sum(p.numel() for p in model.parameters()),
         photos=0 if photos is None else len(photos),
         z_dim=frozen.vae.config.z_dim,
+        finished=frozen.vae.finish is not None,
     )
     nano.save_folder(folder, frozen, model, maturity=maturity, settings=settings)
     (folder / "README.md").write_text(card)

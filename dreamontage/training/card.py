@@ -34,13 +34,23 @@ def model_card(
     parameters: int,
     photos: int,
     z_dim: int,
+    finished: bool,
 ) -> str:
-    """A README.md from what the run wrote down (`training.json` of an export)."""
+    """A README.md from what the run wrote down (`training.json` of an export).
+
+    photos: squares of photos that its worlds showed. finished: whether the codec has a finish.
+    """
     pictures = f", and {photos} squares of photos moved alike" if photos else ""
     rows = "\n".join(
         f"| {name} | {value:.4g} | {facts['untrained'][name]:.4g} | {_MEANINGS.get(name, '')} |"
         for name, value in facts["scores"].items()
     )
+    before = "".join(
+        f"| before it | `{each['recipe']}`: {each['examples']:,} examples in {each['step']:,} "
+        f"steps, {each['training_seconds'] / 60:.1f} min of {each['hardware']} |\n"
+        for each in facts.get("before", ())
+    )
+    finish = " and a finish that has learnt to mend what a model leaves," if finished else ","
     return f"""# {facts["recipe"]}
 
 {_SMOKE if maturity == "smoke" else ""}A Wan DiT of {parameters / 1e6:.1f} M parameters for
@@ -49,7 +59,7 @@ DreaMontagePipeline, in diffusers' layout: the code that runs it is the code tha
 | | |
 |---|---|
 | data | procedural one-shot clips (`dreamontage/training/worlds.py`), 16 fps{pictures} |
-| recipe | `{facts["recipe"]}` (`dreamontage/training/recipes.py`) |
+{before}| recipe | `{facts["recipe"]}` (`dreamontage/training/recipes.py`) |
 | seen | {facts["examples"]:,} examples in {facts["step"]:,} steps |
 | hardware | {facts["hardware"]}, {facts["training_seconds"] / 60:.1f} min by the clock |
 
@@ -60,7 +70,7 @@ what the run started from:
 |---|---|---|---|
 {rows}
 
-- `vae/`: `LinearCodec`, principal components of 4x8x8 patches and a linear decoder,
+- `vae/`: `LinearCodec`, principal components of 4x8x8 patches and a linear decoder{finish}
   {z_dim} channels, fitted to the same data in closed form. Fine texture does not survive.
 - `text_encoder/`, `tokenizer/`: a random, frozen UMT5 of width 64. It knows the words of the
   captions ("the camera pans left", "a red star jumps") and spells out all others.

@@ -133,6 +133,30 @@ def _adaptive(machine: _Machine) -> Recipe:
     return machine.recipe("adaptive", build, decay=0.3, warmup=50)
 
 
+def _control(machine: _Machine, name: str, guiding: windows.Guiding) -> Recipe:
+    """From nothing, at the films' own size: a pair of these tells what adaptive training is worth,
+    for they differ in what they are told of a window, and in nothing else."""
+    height, width = machine.film
+    study = machine.study(
+        machine.shape(4, (height, width), 48),
+        machine.shape(1, (width, height), 48),
+        guiding=guiding,
+        held_out=8,
+    )
+    build = partial(WindowsObjective, study=study)
+    return machine.recipe(name, build, decay=0.4, warmup=50)
+
+
+def _untuned(machine: _Machine) -> Recipe:
+    """A control that is told what stock image-to-video weights are told."""
+    return _control(machine, "untuned", windows.FIRST_FRAME)
+
+
+def _tuned(machine: _Machine) -> Recipe:
+    """The other one, told of stills and clips anywhere."""
+    return _control(machine, "tuned", windows.ADAPTIVE)
+
+
 def _further(machine: _Machine) -> Recipe:
     """Adaptive training taken up again, for weights that films have been made with: all of it at
     the films' own size."""
@@ -319,7 +343,17 @@ def _wan_recipes() -> tuple[Recipe, ...]:
     )
 
 
-_STAGES = (_base, _adaptive, _further, _expression, _decoder, _preference, _superres)
+_STAGES = (
+    _base,
+    _adaptive,
+    _untuned,
+    _tuned,
+    _further,
+    _expression,
+    _decoder,
+    _preference,
+    _superres,
+)
 
 RECIPES: dict[str, Recipe] = {
     recipe.name: recipe

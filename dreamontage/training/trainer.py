@@ -36,6 +36,7 @@ from dreamontage.training.muon import Muon
 from dreamontage.training.recipe import Recipe, Setting
 
 _EXPORTS = 2  # how many are kept
+_TOLD = ("recipe", "step", "examples", "training_seconds", "hardware")
 _WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True, ignore_frozen_params=True)
 _LOAD = StateDictOptions(full_state_dict=True, strict=False, ignore_frozen_params=True)
 
@@ -45,6 +46,15 @@ def _hardware(device: torch.device, processes: int) -> str:
         name = str(torch.cuda.get_device_name())
         return name if processes == 1 else f"{processes} x {name}"
     return f"{torch.get_num_threads()} thread(s) of a shared CPU"
+
+
+def _history(init: Path | None) -> list[dict[str, Any]]:
+    """The runs behind the folder to start from, in order, as far as it tells."""
+    path = init / "training.json" if init is not None else None
+    if path is None or not path.is_file():
+        return []
+    facts = json.loads(path.read_text())
+    return [*facts.get("before", []), {name: facts[name] for name in _TOLD if name in facts}]
 
 
 def _accelerator(recipe: Recipe) -> Accelerator:
@@ -146,6 +156,7 @@ class Trainer:
         )
         self.ema = EMAModel(self._trained(), decay=recipe.ema, foreach=True) if recipe.ema else None
         self.step, self.examples, self.seconds = 0, 0, 0.0
+        self.before = _history(init)
         self._began: float | None = None
         self._measured: tuple[int, dict[str, float]] | None = None
         found = checkpoint.load_latest(out / "checkpoints")
@@ -202,6 +213,7 @@ class Trainer:
                 set_model_state_dict(self.model, dict(tensors["ema"]), options=_LOAD)
         self.step, self.examples = facts["step"], facts["examples"]
         self.seconds, self.untrained = facts["seconds"], facts["untrained"]
+        self.before = facts["before"]
 
     def _state(self, *, frozen: bool = False) -> dict[str, Tensor]:
         """A copy of the model's whole state on the CPU; what is not trained only if `frozen`."""
@@ -299,6 +311,7 @@ class Trainer:
                 "examples": self.examples,
                 "seconds": self.seconds,
                 "untrained": self.untrained,
+                "before": self.before,
             }
             checkpoint.save(self.out / "checkpoints", step=self.step, tensors=tensors, facts=facts)
             with (self.out / "log.jsonl").open("a") as file:
@@ -327,6 +340,7 @@ class Trainer:
             "hardware": _hardware(self.accelerator.device, self.accelerator.num_processes),
             "scores": {name: round(value, 5) for name, value in self._scores().items()},
             "untrained": {name: round(value, 5) for name, value in self.untrained.items()},
+            "before": self.before,
         }
         with self._averaged():
             state = self._state(frozen=True)
