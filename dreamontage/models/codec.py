@@ -49,23 +49,23 @@ def _patches(frames_BCTHW: Tensor) -> Tensor:
 class Finish(nn.Module):
     """A correction of a whole latent's frames, from 7x7 latents and those before them in time.
 
-    Untrained it corrects nothing.
+    Every layer sees its neighbours, the last one too: a patch that is painted from its own place's
+    features alone still ends in a step. Untrained it corrects nothing.
     """
 
     def __init__(self, z_dim: int, width: int) -> None:
         super().__init__()
         self.enter = nn.Conv2d(2 * z_dim, width, 3)
-        self.hidden = nn.ModuleList(nn.Conv2d(width, width, 3) for _ in range(2))
-        self.leave = nn.Conv2d(width, VALUES, 1)
+        self.hidden = nn.Conv2d(width, width, 3)
+        self.leave = nn.Conv2d(width, VALUES, 3)
         for parameter in self.leave.parameters():
             nn.init.zeros_(parameter)
 
     def forward(self, latents_NZhw: Tensor, before_NZhw: Tensor) -> Tensor:
         """Latents at their models' scale -> corrections (N, P, h, w)."""
         x = self.enter(_bordered(torch.cat((latents_NZhw, before_NZhw), 1)))
-        for layer in self.hidden:
-            x = x + layer(_bordered(F.gelu(x)))
-        made_NPhw: Tensor = self.leave(F.gelu(x))
+        x = x + self.hidden(_bordered(F.gelu(x)))
+        made_NPhw: Tensor = self.leave(_bordered(F.gelu(x)))
         return made_NPhw
 
 

@@ -2,8 +2,9 @@
 
 The linear decoder paints every latent by itself, so where a model's latents do not quite agree the
 film shows steps between patches, and a pulse from latent to latent. The finish learns to mend them
-on windows whose last steps the run's own model made anew (`remaking`), beside the true frames. The
-loss counts the picture, and its steps across and in time as much: what it is for are steps.
+on windows whose last steps the run's own model made anew, with noise on them (`remaking`; without
+the noise most blocks stayed), beside the true frames. The loss counts the picture, and its steps
+across and in time as much: what it is for are steps.
 
 Shapes: B windows, N latents of a batch, Z latent channels, L latent frames, T frames, H W height
 and width of either, h w of latents, C = 3 colours.
@@ -29,7 +30,7 @@ from dreamontage.training import nano, remaking, windows, worlds
 from dreamontage.training.adaptive import Shape, Study, decode, make_frozen, write_model
 from dreamontage.training.feed import Batch
 from dreamontage.training.recipe import Setting
-from dreamontage.training.remaking import RemakingSource
+from dreamontage.training.remaking import RemakingSource, noisy
 
 _LAST = (0, 1, 1, 2, 2, 3)  # of the sampler's steps made anew, as often as they stand here
 _HELD_OUT_LAST = 2
@@ -84,7 +85,7 @@ class DecoderSource(RemakingSource):
             generator=generator,
         )
         made_BZLHW = self.remade(built, self.embed(built), last=last, generator=generator)
-        return _Films(video_BCTHW=video_BCTHW, latents_BZLHW=made_BZLHW)
+        return _Films(video_BCTHW=video_BCTHW, latents_BZLHW=noisy(made_BZLHW, generator))
 
 
 class DecoderObjective:

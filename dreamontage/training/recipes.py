@@ -182,20 +182,23 @@ def _expression(machine: _Machine) -> Recipe:
 
 def _decoder(machine: _Machine) -> Recipe:
     """The codec's finish, on films whose last steps the model before it has made anew."""
-    height, width = machine.film
+    latents = min(5, machine.latents)
     study = machine.study(
-        machine.shape(3, (height, width), 16),
-        machine.shape(1, (width, height), 16),
-        held_out=8,
+        machine.shape(1, machine.small, 128, latents),
+        machine.shape(2, machine.film, 48, latents),
+        held_out=16,
     )
     build = partial(DecoderObjective, study=study, width=machine.finish)
     return machine.recipe(
         "decoder",
         build,
-        learning_rate=2e-3,
-        decay=0.7,
-        warmup=20,
+        decay=0.9,
+        warmup=10,
+        pool=4,
+        uses=3,
+        muon=False,
         compiled=False,
+        learning_rate=1e-3,
         weight_decay=0.0,
         ema=0.99,
     )

@@ -3,11 +3,11 @@
 An example is a window of a large film, and the same film made small, put through the codec, its
 last steps made anew by the model that the run starts from, and enlarged again as `upscale.enlarge`
 does it. The flow goes from that film to the large one, and not from noise: so a model that has
-learnt nothing changes nothing, and all it learns is what enlarging misses **[ours]**. There is not
-even a little noise where it begins: a token would have to carry its noise through unharmed to take
-it off, and the films came out with grains and blocks. Half of the batches append the conditions'
-tokens (Shared-RoPE), half do not, so one set of weights knows both and what the tokens are worth
-can be measured on it **[ours]**.
+learnt nothing changes nothing, and all it learns is what enlarging misses **[ours]**. It is learnt
+with a little noise where it begins, and films are made without: a token would have to carry its
+noise through unharmed to take it off again, and they came out with grains. Half of the batches
+append the conditions' tokens (Shared-RoPE), half do not, so one set of weights knows both and what
+the tokens are worth can be measured on it **[ours]**.
 
 Shapes: B windows, Z latent channels, C mask and condition channels, L latent frames, N appended
 frames, T frames, H W height and width of either, S tokens, D width.
@@ -18,7 +18,6 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -43,12 +42,12 @@ from dreamontage.training.adaptive import (
 )
 from dreamontage.training.feed import Batch
 from dreamontage.training.recipe import Setting
-from dreamontage.training.remaking import RemakingSource
+from dreamontage.training.remaking import RemakingSource, noisy
 from dreamontage.training.windows import Guides
 from dreamontage.upscale.upscaler import sr_channels
 
 _STEPS = 4
-_SPOILT = 0.1  # the most noise on the small film's latents, in their own spread
+_SPREAD = 0.1  # of the noise where the flow begins in training, in normalised latents
 _REMADE = (1, 2)  # of the sampler's last steps: before them a film is not yet the true one's like
 
 
@@ -124,7 +123,9 @@ class SuperresSource(RemakingSource):
         )
         prompts_BSD = self.embed(built)
 
-        def remade(small_BCTHW: Tensor, latents_BZLHW: Tensor) -> Tensor:
+        def spoil(small_BCTHW: Tensor, latents_BZLHW: Tensor) -> Tensor:
+            if self.filmer is None:
+                return noisy(latents_BZLHW, generator)
             told = windows.build(
                 frozen.vae,
                 small_BCTHW,
@@ -138,13 +139,12 @@ class SuperresSource(RemakingSource):
             )
             return torch.cat((latents_BZLHW[:, :, : int(middle)], made_BZLHW), 2)
 
-        noise = partial(noisy, amount=rng.uniform(0, _SPOILT), generator=generator)
         enlarged_BZLHW = enlarged(
             frozen.vae,
             video_BCTHW,
             scale=rng.choice(scales_of(shape.height, shape.width)),
             middle=middle,
-            spoil=noise if self.filmer is None else remade,
+            spoil=spoil,
         )
         places = _places(guides, middle=middle) if shared else []
         return Enlarged(
@@ -180,7 +180,7 @@ class SuperresObjective:
         ]
 
     def loss(self, model: Any, batch: Batch, *, seed: int) -> tuple[Tensor, int]:
-        generator = torch.Generator(self.device).manual_seed(derive(seed, "times"))
+        generator = torch.Generator(self.device).manual_seed(derive(seed, "noise"))
         drawn = Enlarged(
             latents_BZLHW=batch["latents"],
             enlarged_BZLHW=batch["beside"][:, -batch["latents"].shape[1] :],
@@ -191,16 +191,20 @@ class SuperresObjective:
         )
         count = len(drawn.latents_BZLHW)
         times_B = torch.rand(count, generator=generator, device=self.device)
-        return self._errors(model, drawn, times_B).mean(), count
+        return self._errors(model, drawn, times_B, generator).mean(), count
 
-    def _errors(self, model: Any, batch: Enlarged, times_B: Tensor) -> Tensor:
+    def _errors(
+        self, model: Any, batch: Enlarged, times_B: Tensor, generator: torch.Generator
+    ) -> Tensor:
+        like = batch.enlarged_BZLHW
+        noise_BZLHW = torch.randn(like.shape, generator=generator, device=like.device)
         return flow.velocity_errors(
             model,
             batch.latents_BZLHW,
             batch.beside_BCLHW,
             batch.prompts_BSD,
             times_B=times_B,
-            noise_BZLHW=batch.enlarged_BZLHW,
+            noise_BZLHW=like + _SPREAD * noise_BZLHW,
             **batch.appended(),
         )
 
@@ -208,12 +212,13 @@ class SuperresObjective:
     def scores(self, model: Any) -> dict[str, float]:
         """The loss with the tokens appended and without, and `quick`'s scores of what it renders
         beside the enlarged film's."""
+        generator = torch.Generator(self.device)
         found: dict[str, list[Tensor]] = {"loss": [], "loss_plain": []}
         for batch in self.held_out:
             times_B = torch.linspace(0.05, 1, self.study.held_out, device=self.device)
             plain = replace(batch, shared_BCNHW=None)
             for name, each in (("loss", batch), ("loss_plain", plain)):
-                found[name].append(self._errors(model, each, times_B))
+                found[name].append(self._errors(model, each, times_B, generator.manual_seed(0)))
             made, enlarged_, true = self._films(model, batch)
             for prefix, film in (("", made), ("enlarged_", enlarged_)):
                 for name, value_B in quick.scores(film, true).items():
@@ -284,15 +289,6 @@ def scales_of(height: int, width: int) -> list[float]:
         for scale in SCALES
         if all((side / scale) % 8 == 0 and side % scale == 0 for side in (height, width))
     ]
-
-
-def noisy(
-    small_BCTHW: Tensor, latents_BZLHW: Tensor, *, amount: float, generator: torch.Generator
-) -> Tensor:
-    """A film's latents with noise on them, `amount` of their own spread."""
-    spread_Z = latents_BZLHW.std((0, 2, 3, 4), keepdim=True)
-    noise_BZLHW = torch.randn(latents_BZLHW.shape, generator=generator, device=latents_BZLHW.device)
-    return latents_BZLHW + amount * spread_Z * noise_BZLHW
 
 
 def enlarged(
