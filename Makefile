@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 # Threads that spin while they wait make torch several times slower on cores that others use too.
 export OMP_WAIT_POLICY ?= PASSIVE
-EXAMPLES = last-frame style-change scale-change clip-to-clip extension mixed
+EXAMPLES = last-frame style-change scale-change clip-to-clip extension mixed larger
 .PHONY: install demo test test-all lint bench evaluate clean
 
 install: $(VENV)/.installed

@@ -14,7 +14,7 @@ from dreamontage.storyboard import Storyboard
 EXAMPLES = Path(__file__).parent.parent / "examples"
 ASSETS = EXAMPLES / "assets"
 MODES = ["clip-to-clip", "extension", "last-frame", "mixed", "scale-change", "style-change"]
-BESIDE_THEM = ["loop"]
+BESIDE_THEM = ["larger", "loop"]
 
 
 def example(name: str) -> Storyboard:
