@@ -49,8 +49,8 @@ def _patches(frames_BCTHW: Tensor) -> Tensor:
 class Finish(nn.Module):
     """A correction of a whole latent's frames, from 7x7 latents and those before them in time.
 
-    Every layer sees its neighbours, the last one too: a patch that is painted from its own place's
-    features alone still ends in a step. Untrained it corrects nothing.
+    Every layer sees its neighbours, the last one too, so that patches may agree where they meet.
+    Untrained it corrects nothing.
     """
 
     def __init__(self, z_dim: int, width: int) -> None:

@@ -2,9 +2,9 @@
 
 The linear decoder paints every latent by itself, so where a model's latents do not quite agree the
 film shows steps between patches, and a pulse from latent to latent. The finish learns to mend them
-on windows whose last steps the run's own model made anew, with noise on them (`remaking`; without
-the noise most blocks stayed), beside the true frames. The loss counts the picture, and its steps
-across and in time as much: what it is for are steps.
+on windows whose last steps the run's own model made anew, with noise on them (`remaking`), beside
+the true frames. The loss counts the picture, and its steps across and in time as much: what it is
+for are steps **[ours]**.
 
 Shapes: B windows, N latents of a batch, Z latent channels, L latent frames, T frames, H W height
 and width of either, h w of latents, C = 3 colours.

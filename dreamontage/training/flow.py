@@ -124,11 +124,12 @@ def _velocity(
     t: Tensor,
     **extra: Any,
 ) -> Tensor:
-    (velocity_BZLHW,) = model(
+    (made_BZLHW,) = model(
         hidden_states=torch.cat((latents_BZLHW, condition_BCLHW), 1),
         timestep=t.to(latents_BZLHW.device).expand(len(latents_BZLHW)),
         encoder_hidden_states=prompts_BSD,
         return_dict=False,
         **extra,
     )
-    return Tensor.float(velocity_BZLHW)
+    velocity_BZLHW: Tensor = made_BZLHW.float()
+    return velocity_BZLHW

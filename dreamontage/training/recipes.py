@@ -239,8 +239,7 @@ def _superres(machine: _Machine) -> Recipe:
 
 
 def _chain(machine: _Machine) -> Chain:
-    """All of nano, from nothing. The decoder's export is what films are made with; the stages
-    behind it start there."""
+    """All of nano, from nothing; the last part's export is what films are made with."""
     return Chain(
         name=f"nano_{machine.name}",
         parts=(
