@@ -30,6 +30,7 @@ from dreamontage.training import checkpoint, flow, nano, windows, worlds
 from dreamontage.training.card import model_card
 from dreamontage.training.feed import Batch
 from dreamontage.training.recipe import Setting
+from dreamontage.training.scenes import Scenes
 from dreamontage.training.windows import Guiding, Windows
 from dreamontage.training.worlds import Mixture
 
@@ -137,19 +138,25 @@ class WindowSource:
         shape = rng.choices(shapes, [shape.weight for shape in shapes])[0]
         return replace(shape, batch=shape.batch * repeat)
 
-    def windows(self, shape: Shape, *, seed: int, middle: bool) -> Windows:
-        """A batch of windows with their conditions."""
-        frozen, photos = self.open()
-        scenes = worlds.sample(
+    def scenes(self, shape: Shape, *, seed: int, frames: int) -> Scenes:
+        """A batch of the study's worlds, of the shape's size."""
+        _, photos = self.open()
+        return worlds.sample(
             derive(seed, "scenes"),
             shape.batch,
-            frames=1 + TEMPORAL_STRIDE * (shape.latents + 5),
+            frames=frames,
             height=shape.height,
             width=shape.width,
             device=self.device,
             photos_NCHW=photos,
             mixture=self.study.mixture,
         )
+
+    def windows(self, shape: Shape, *, seed: int, middle: bool) -> Windows:
+        """A batch of windows with their conditions."""
+        frozen, _ = self.open()
+        frames = 1 + TEMPORAL_STRIDE * (shape.latents + 5)
+        scenes = self.scenes(shape, seed=seed, frames=frames)
         return windows.draw(
             frozen.vae,
             scenes,

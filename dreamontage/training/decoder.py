@@ -26,7 +26,7 @@ from dreamontage.models.autoencoder import denormalise
 from dreamontage.models.codec import LinearCodec, frames_of
 from dreamontage.seeds import derive
 from dreamontage.timeline import TEMPORAL_STRIDE
-from dreamontage.training import nano, remaking, windows, worlds
+from dreamontage.training import nano, remaking, windows
 from dreamontage.training.adaptive import Shape, Study, decode, make_frozen, write_model
 from dreamontage.training.feed import Batch
 from dreamontage.training.recipe import Setting
@@ -58,18 +58,10 @@ class DecoderSource(RemakingSource):
 
     def made(self, shape: Shape, *, seed: int, last: int) -> _Films:
         """A batch whose sampler's `last` steps are made anew."""
-        frozen, photos = self.open()
+        frozen, _ = self.open()
         rng = random.Random(derive(seed, "decoder"))
-        scenes = worlds.sample(
-            derive(seed, "scenes"),
-            shape.batch,
-            frames=1 + TEMPORAL_STRIDE * (shape.latents - 1),
-            height=shape.height,
-            width=shape.width,
-            device=self.device,
-            photos_NCHW=photos,
-            mixture=self.study.mixture,
-        )
+        frames = 1 + TEMPORAL_STRIDE * (shape.latents - 1)
+        scenes = self.scenes(shape, seed=seed, frames=frames)
         video_BCTHW = scenes.render()
         guides = [
             windows.draw_guides(rng, latents=shape.latents, middle=False, tail=self.study.tail)
@@ -80,7 +72,7 @@ class DecoderSource(RemakingSource):
             frozen.vae,
             video_BCTHW,
             guides,
-            scenes.prompts(0, scenes.frames),
+            scenes.prompts(0, frames),
             middle=False,
             generator=generator,
         )

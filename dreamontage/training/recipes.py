@@ -96,7 +96,7 @@ _SMOKE = _Machine(
     finish=16,
 )
 
-# The same stages in hours of one core: enough to compare them. Its last three also follow
+# The same stages in hours of one core: enough to compare them. Its last four also follow
 # `nano_joint_cpu`.
 _CPU = _Machine(
     name="cpu",
@@ -197,7 +197,6 @@ def _decoder(machine: _Machine) -> Recipe:
         pool=4,
         uses=3,
         muon=False,
-        compiled=False,
         learning_rate=1e-3,
         weight_decay=0.0,
         ema=0.99,

@@ -32,7 +32,7 @@ from dreamontage.models.autoencoder import normalise
 from dreamontage.plan import read_json
 from dreamontage.seeds import derive
 from dreamontage.timeline import TEMPORAL_STRIDE, latent_of
-from dreamontage.training import flow, nano, remaking, windows, worlds
+from dreamontage.training import flow, nano, remaking, windows
 from dreamontage.training.adaptive import (
     Shape,
     Study,
@@ -95,19 +95,10 @@ class SuperresSource(RemakingSource):
     def enlarged(self, shape: Shape, *, seed: int, middle: bool, shared: bool) -> Enlarged:
         """A batch whose windows have one and the same guides: the appended frames of a call stand
         at the same places in all of its windows."""
-        frozen, photos = self.open()
+        frozen, _ = self.open()
         rng = random.Random(derive(seed, "superres"))
         count = 1 + TEMPORAL_STRIDE * (shape.latents if middle else shape.latents - 1)
-        scenes = worlds.sample(
-            derive(seed, "scenes"),
-            shape.batch,
-            frames=count,
-            height=shape.height,
-            width=shape.width,
-            device=self.device,
-            photos_NCHW=photos,
-            mixture=self.study.mixture,
-        )
+        scenes = self.scenes(shape, seed=seed, frames=count)
         video_BCTHW = scenes.render()
         guides = windows.draw_guides(
             rng, latents=shape.latents, middle=middle, tail=self.study.tail
