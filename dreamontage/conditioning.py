@@ -163,6 +163,10 @@ class Track(Protocol):
         """
         ...
 
+    def bare(self) -> Track:
+        """The same without any condition."""
+        ...
+
 
 class IntermTrack:
     """The paper's way: each condition encoded alone, zeros everywhere else.
@@ -199,6 +203,10 @@ class IntermTrack:
     def closed(self, head: Placement, picture: Picture) -> IntermTrack:
         """As :meth:`Track.closed`."""
         return IntermTrack([*self.placements, head])
+
+    def bare(self) -> IntermTrack:
+        """As :meth:`Track.bare`."""
+        return IntermTrack([])
 
 
 def with_tail(window_BCLHW: Tensor, tail_BCLHW: Tensor | None) -> Tensor:

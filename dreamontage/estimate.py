@@ -36,17 +36,21 @@ def estimate(
     latent_width: int,
     steps: int,
     guided: bool,
+    led: bool,
     flops_per_second: float,
     text_tokens: int = 512,
     bytes_per_value: int = 2,
 ) -> Estimate:
-    """The cost of denoising a shot's segments; `guided` means two passes a step.
+    """The cost of denoising a shot's segments. `guided`, by the prompt, means one pass more a step,
+    and `led`, by conditions, another in windows that have any.
 
     `flops_per_second` is what the machine really reaches. Raises `ValueError` for a config that
     is not a Wan transformer's.
     """
     shape = _Shape.read(transformer_config)
-    passes = steps * (2 if guided else 1)
+    passes = [
+        steps * (1 + guided + (led and bool(segment.conditions))) for segment in plan.segments
+    ]
     tokens = [
         segment.latents * latent_height * latent_width // math.prod(shape.patch)
         for segment in plan.segments
@@ -74,7 +78,7 @@ def refining(
     refining starts.
     """
     shape = _Shape.read(transformer_config)
-    passes = steps * tiles * (2 if guided else 1)
+    passes = [steps * tiles * (1 + guided)] * len(plan.segments)
     tokens = [
         (segment.latents + more) * tile[0] * tile[1] // math.prod(shape.patch)
         for segment, more in zip(plan.segments, appended, strict=True)
@@ -129,13 +133,16 @@ class _Shape:
     def cost(
         self,
         tokens: Sequence[int],
-        passes: int,
+        passes: Sequence[int],
         text_tokens: int,
         flops_per_second: float,
         bytes_per_value: int,
     ) -> Estimate:
         """Of windows with so many tokens, each passed through so often."""
-        flops = passes * sum(self.flops(count, text_tokens) for count in tokens)
+        flops = sum(
+            times * self.flops(count, text_tokens)
+            for times, count in zip(passes, tokens, strict=True)
+        )
         live = max(tokens) * (_LIVE_ROWS * self.width + self.ffn)
         return Estimate(
             flops=flops,

@@ -77,6 +77,10 @@ class ShotConditions:
             sight=self.sight and self.sight.closed(head.start * TEMPORAL_STRIDE, picture),
         )
 
+    def bare(self) -> ShotConditions:
+        """What the model is told without the conditions; a CLIP encoder sees them still."""
+        return replace(self, track=self.track.bare())
+
     def inputs(
         self, segment: Segment, tail_BCLHW: Tensor | None, like_BCLHW: Tensor
     ) -> tuple[Tensor | None, Given | None]:

@@ -48,7 +48,11 @@ class Model:
         return Maker(
             revision=self.pipe.revision,
             machine=f"{self.pipe.device.type} {str(self.pipe.dtype).removeprefix('torch.')}",
-            sampler={"steps": self.sampler.steps, "guidance": self.sampler.guidance},
+            sampler={
+                "steps": self.sampler.steps,
+                "guidance": self.sampler.guidance,
+                "image_guidance": self.sampler.image_guidance,
+            },
             negative_prompt=self.negative_prompt,
         )
 

@@ -57,7 +57,11 @@ def render(
     """
     model = Model(
         pipe=pipe,
-        sampler=pipe.sampler(board.sampler.steps, board.sampler.guidance),
+        sampler=pipe.sampler(
+            board.sampler.steps,
+            board.sampler.guidance,
+            image_guidance=board.sampler.image_guidance,
+        ),
         negative_prompt=board.negative_prompt,
     )
     refiner, unrefined = _refiner(board, pipe, sr)

@@ -45,10 +45,14 @@ class NativeTrack:
 
     def closed(self, head: Placement, picture: Picture) -> NativeTrack:
         """As :meth:`dreamontage.conditioning.Track.closed`."""
-        track = NativeTrack([], self.encode, self.height, self.width)
+        track = self.bare()
         track.pictures = self.pictures | {head.start * TEMPORAL_STRIDE: picture}
         track.head = head
         return track
+
+    def bare(self) -> NativeTrack:
+        """As :meth:`dreamontage.conditioning.Track.bare`."""
+        return NativeTrack([], self.encode, self.height, self.width)
 
     @property
     def empty(self) -> bool:

@@ -36,7 +36,7 @@ from dreamontage.models.loading import bars_only_on_a_terminal, experts_of
 from dreamontage.pictures import Picture, as_image, pixels
 from dreamontage.plan import Geometry, Segment
 from dreamontage.request import plan_request
-from dreamontage.sampling import Denoiser, DenoiseState, Sampler, denoise, entered, entry
+from dreamontage.sampling import Denoiser, DenoiseState, Sampler, Unled, denoise, entered, entry
 from dreamontage.sar import fuse, head_of, tail_of
 from dreamontage.storyboard import DEFAULT_STRENGTH
 
@@ -71,6 +71,7 @@ class DreaMontagePipeline(WanImageToVideoPipeline):  # type: ignore[misc]
         max_sequence_length: int = 512,
         default_steps: int = 50,
         default_guidance: float = 5.0,
+        default_image_guidance: float = 1.0,
         conditioning: str = "native",
         maturity: str | None = None,
         superres: dict[str, Any] | None = None,
@@ -93,6 +94,7 @@ class DreaMontagePipeline(WanImageToVideoPipeline):  # type: ignore[misc]
             max_sequence_length=max_sequence_length,
             default_steps=default_steps,
             default_guidance=default_guidance,
+            default_image_guidance=default_image_guidance,
             conditioning=conditioning,
             maturity=maturity,
             superres=superres,
@@ -142,12 +144,15 @@ class DreaMontagePipeline(WanImageToVideoPipeline):  # type: ignore[misc]
         steps: int | None = None,
         guidance: float | None = None,
         guidance_low_noise: float | None = None,
+        image_guidance: float | None = None,
     ) -> Sampler:
         """The given settings, and the model's own for those not given."""
+        own = self.config
         return Sampler(
-            steps=self.config.default_steps if steps is None else steps,
-            guidance=self.config.default_guidance if guidance is None else guidance,
+            steps=own.default_steps if steps is None else steps,
+            guidance=own.default_guidance if guidance is None else guidance,
             guidance_low_noise=guidance_low_noise,
+            image_guidance=own.default_image_guidance if image_guidance is None else image_guidance,
         )
 
     def track(
@@ -226,10 +231,12 @@ class DreaMontagePipeline(WanImageToVideoPipeline):  # type: ignore[misc]
             torch.float32,
         )
         tail_BCLHW = None if previous_BCLHW is None else tail_of(segment, previous_BCLHW)
+        bare = track.bare()
         if segment.head:
             assert head_BCLHW is not None, "a loop is closed with what it began with"
             picture_BCTHW = autoencoder.StreamingDecoder(self.vae)(head_BCLHW[:, :, :1])
-            track = track.closed(segment, head_of(segment, head_BCLHW), picture_BCTHW[0, :, 0])
+            end = head_of(segment, head_BCLHW), picture_BCTHW[0, :, 0]
+            track, bare = track.closed(segment, *end), bare.closed(segment, *end)
         if draft is not None and state is None:
             state = entered(
                 self.scheduler,
@@ -239,6 +246,12 @@ class DreaMontagePipeline(WanImageToVideoPipeline):  # type: ignore[misc]
                 noise_BCLHW=noise_BCLHW,
             )
         condition_BCLHW, given = track.inputs(segment, tail_BCLHW, noise_BCLHW)
+        unled = None
+        if sampler.image_guidance != 1 and segment.conditions:
+            without_BCLHW, still_given = bare.inputs(segment, tail_BCLHW, noise_BCLHW)
+            unled = Unled(
+                guidance=sampler.image_guidance, condition_BCLHW=without_BCLHW, given=still_given
+            )
         guided = sampler.guidance > 1
         prompt_BSD, negative_prompt_BSD = self.encode_prompt(
             prompt=None if prompt_embeds is not None else segment.prompt,
@@ -269,6 +282,7 @@ class DreaMontagePipeline(WanImageToVideoPipeline):  # type: ignore[misc]
             image_BSD=self._seen(segment, track, tail_BCLHW),
             condition_BCLHW=condition_BCLHW,
             given=given,
+            unled=unled,
             boundary=boundary,
         )
         return denoise(
@@ -330,6 +344,7 @@ class DreaMontagePipeline(WanImageToVideoPipeline):  # type: ignore[misc]
         num_inference_steps: int | None = None,
         guidance_scale: float | None = None,
         guidance_scale_2: float | None = None,
+        image_guidance_scale: float | None = None,
         generator: torch.Generator | None = None,
         seed: int = 0,
         prompt_embeds: Tensor | None = None,
@@ -353,6 +368,8 @@ class DreaMontagePipeline(WanImageToVideoPipeline):  # type: ignore[misc]
                 of it stays.
             generator: where the segments' noise comes from, as in diffusers; without one, each
                 segment's own seed.
+            image_guidance_scale: how far the conditions lead the film, over how far they would by
+                themselves; other than 1 it asks the model once more a step.
             prompt_embeds: (1, S, D), in the stead of ``prompt``; the same for every segment.
             conditioning: how conditions are encoded, if not as the checkpoint's config says.
 
@@ -382,7 +399,9 @@ class DreaMontagePipeline(WanImageToVideoPipeline):  # type: ignore[misc]
         )
         track = self.track(conditions, height, width, conditioning)
         track.check(hands_over=len(plan.segments) > 1)
-        sampler = self.sampler(num_inference_steps, guidance_scale, guidance_scale_2)
+        sampler = self.sampler(
+            num_inference_steps, guidance_scale, guidance_scale_2, image_guidance_scale
+        )
         if draft is not None:
             entry(self.scheduler, sampler.steps, strength)
         drafts = drafts_of(

@@ -46,6 +46,7 @@ class Model:
     spatial_scale: int
     steps: int
     guidance: float
+    image_guidance: float
     text_tokens: int
     bytes_per_value: int
 
@@ -62,6 +63,7 @@ class Model:
             spatial_scale=read_json(folder / "vae" / "config.json").get("scale_factor_spatial", 8),
             steps=facts.default_steps,
             guidance=facts.default_guidance,
+            image_guidance=facts.default_image_guidance,
             text_tokens=facts.max_sequence_length,
             # As the weights are stored; two bytes where there are only configs.
             bytes_per_value=min(4, max(1, round(stored / parameters(config)))) if stored else 2,
@@ -111,6 +113,9 @@ def plan_report(
         enlarging = Enlarging.of(board, Model.from_folder(sr))
     steps = model.steps if board.sampler.steps is None else board.sampler.steps
     guidance = model.guidance if board.sampler.guidance is None else board.sampler.guidance
+    image_guidance = board.sampler.image_guidance
+    if image_guidance is None:
+        image_guidance = model.image_guidance
     shots = []
     costs: list[Estimate] = []
     refined: list[Estimate] = []
@@ -132,6 +137,7 @@ def plan_report(
             latent_width=board.size.width // model.spatial_scale,
             steps=steps,
             guided=guidance > 1,
+            led=image_guidance != 1,
             flops_per_second=flops_per_second,
             text_tokens=model.text_tokens,
             bytes_per_value=model.bytes_per_value,
@@ -179,6 +185,7 @@ def plan_report(
         "size": [board.size.width, board.size.height],
         "steps": steps,
         "guidance": guidance,
+        "image_guidance": image_guidance,
         "model": model.told(),
         "upscale": None if enlarging is None else enlarging.told(),
         "shots": shots,
@@ -238,8 +245,9 @@ def show(report: Mapping[str, Any], console: Console) -> None:
             console.print(escape(f"{draft}: fewer steps than the estimate has"))
     model = report["model"]
     console.print(
-        f"{report['steps']} steps at guidance {report['guidance']:g}; windows of at most "
-        f"{model['window_latents']} latents, {model['tail_latents']} of them the last one's tail"
+        f"{report['steps']} steps at guidance {report['guidance']:g}, by the conditions "
+        f"{report['image_guidance']:g}; windows of at most {model['window_latents']} latents, "
+        f"{model['tail_latents']} of them the last one's tail"
     )
     if (upscale := report["upscale"]) is not None:
         tiles = f"{upscale['tiles']} tiles" if upscale["tiles"] > 1 else "one tile"

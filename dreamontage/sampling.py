@@ -45,11 +45,14 @@ class DenoiseState:
 
 @dataclass(frozen=True, kw_only=True)
 class Sampler:
-    """How a segment is denoised. ``guidance`` of 1 asks the model once a step instead of twice."""
+    """How a segment is denoised. ``guidance``, by the prompt, and ``image_guidance``, by the
+    conditions, of 1 ask the model once a step; each other one once more.
+    """
 
     steps: int
     guidance: float
     guidance_low_noise: float | None = None  # for the second expert; None: the same
+    image_guidance: float = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +65,19 @@ class Given:
     def over(self, latents_BCLHW: Tensor) -> Tensor:
         """The latents, with the given ones in their places."""
         return torch.where(self.slots_L[:, None, None], self.latents_BCLHW, latents_BCLHW)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unled:
+    """What a window is told without the shot's conditions: no more than the film itself hands over.
+
+    The film is led away from what the model would make of that, ``guidance`` times as far as the
+    conditions lead by themselves (Brooks et al., "InstructPix2Pix", 2023, guide by a picture so).
+    """
+
+    guidance: float
+    condition_BCLHW: Tensor | None
+    given: Given | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,42 +96,44 @@ class Denoiser:
     image_BSD: Tensor | None = None  # CLIP tokens, Wan 2.1 image-to-video only
     condition_BCLHW: Tensor | None = None  # mask and latents, joined to the noise along channels
     given: Given | None = None
+    unled: Unled | None = None  # None: the conditions lead as far as they do by themselves
     boundary: float | None = None
 
     def __call__(self, latents_BCLHW: Tensor, t: Tensor) -> Tensor:
         low_noise = self.boundary is not None and bool(t < self.boundary)
         model, guidance = self.experts[low_noise], self.guidance[low_noise]
-        hidden, times_BS = latents_BCLHW, t.expand(latents_BCLHW.shape[0])
-        if self.condition_BCLHW is not None:
-            hidden = torch.cat([latents_BCLHW, self.condition_BCLHW], dim=1)
-        if self.given is not None:
-            hidden = self.given.over(latents_BCLHW)
-            times_BS = self._times(hidden, t)
-        hidden = hidden.to(model.dtype)
 
-        def velocity(prompt_BSD: Tensor, branch: str) -> Tensor:
+        def velocity(branch: str, prompt_BSD: Tensor, told: Denoiser | Unled) -> Tensor:
+            hidden_BCLHW, times = latents_BCLHW, t.expand(latents_BCLHW.shape[0])
+            if told.condition_BCLHW is not None:
+                hidden_BCLHW = torch.cat([latents_BCLHW, told.condition_BCLHW], dim=1)
+            if told.given is not None:
+                hidden_BCLHW = told.given.over(latents_BCLHW)
+                times = self._times(told.given, hidden_BCLHW, t)
             with model.cache_context(branch):
                 (sample_BCLHW,) = model(
-                    hidden_states=hidden,
-                    timestep=times_BS,
+                    hidden_states=hidden_BCLHW.to(model.dtype),
+                    timestep=times,
                     encoder_hidden_states=prompt_BSD,
                     encoder_hidden_states_image=self.image_BSD,
                     return_dict=False,
                 )
             return sample_BCLHW
 
-        guided_BCLHW = velocity(self.prompt_BSD, "cond")
-        if self.negative_prompt_BSD is None:
-            return guided_BCLHW
-        free_BCLHW = velocity(self.negative_prompt_BSD, "uncond")
-        return free_BCLHW + guidance * (guided_BCLHW - free_BCLHW)
+        led_BCLHW = found_BCLHW = velocity("cond", self.prompt_BSD, self)
+        if self.negative_prompt_BSD is not None:
+            free_BCLHW = velocity("uncond", self.negative_prompt_BSD, self)
+            found_BCLHW = free_BCLHW + guidance * (led_BCLHW - free_BCLHW)
+        if self.unled is not None:
+            unled_BCLHW = velocity("unled", self.prompt_BSD, self.unled)
+            found_BCLHW = found_BCLHW + (self.unled.guidance - 1) * (led_BCLHW - unled_BCLHW)
+        return found_BCLHW
 
-    def _times(self, latents_BCLHW: Tensor, t: Tensor) -> Tensor:
+    def _times(self, given: Given, latents_BCLHW: Tensor, t: Tensor) -> Tensor:
         """The time of every token, in the model's order: frame by frame."""
-        assert self.given is not None
         batch, _, _, height, width = latents_BCLHW.shape
         _, patch_height, patch_width = self.experts[0].config.patch_size
-        times_L = (~self.given.slots_L).float() * t
+        times_L = (~given.slots_L).float() * t
         tokens = (height // patch_height) * (width // patch_width)
         return times_L.repeat_interleave(tokens).expand(batch, -1)
 

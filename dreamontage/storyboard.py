@@ -91,11 +91,19 @@ class Size(_Part):
         return f"{self.width}x{self.height}"
 
 
+Guidance = Annotated[float, Field(strict=True, ge=0, le=100, allow_inf_nan=False)]
+
+
 class Sampler(_Part):
-    """How the model is sampled; what is left out is the model's own default."""
+    """How the model is sampled; what is left out is the model's own default.
+
+    `guidance`: how far the prompt leads the film, `image_guidance`: how far the keyframes and clips
+    do, over how far they would by themselves.
+    """
 
     steps: Annotated[int, Field(strict=True, ge=1, le=1000)] | None = None
-    guidance: Annotated[float, Field(strict=True, ge=0, le=100, allow_inf_nan=False)] | None = None
+    guidance: Guidance | None = None
+    image_guidance: Guidance | None = None
 
 
 class PromptSpan(_Part):

@@ -320,6 +320,7 @@ def test_an_estimate_counts_a_real_transformers_weights_and_operations() -> None
         latent_width=16,
         steps=3,
         guided=True,
+        led=True,  # by nothing: the plan has no conditions
         flops_per_second=1e9,
         text_tokens=24,
     )

@@ -93,11 +93,23 @@ def test_who_obeys_turns_with_the_prompt_and_who_ignores_it_does_not(results: Re
         prompt_row(results, name) for name in (names.OURS, names.UNTRAINED, names.FADE)
     )
     assert ours.accuracy.value == ours.turned.value == 1
-    # Of sixteen prompts one asked for a pan to the left.
-    assert ignorant.accuracy.value == ignorant.by_chance == 1 / 16
+    # Of eight prompts one asked for a pan to the left.
+    assert ignorant.accuracy.value == ignorant.by_chance == 1 / 8
     assert still.accuracy.value == 0
     assert ignorant.turned.value == still.turned.value == 0
     assert ours.by_chance < 0.5
+
+
+def test_a_stage_is_asked_no_more_of_than_the_final_model(results: Results) -> None:
+    """A stage films the first prompts alone: what the final model does with the others is not to
+    make its figure another."""
+    asked = results.scores[Kind.PROMPT]
+    asked[names.EXPRESSION] = dict(asked[names.OURS])
+    changed = results.scores[Kind.CHANGED][names.OURS]
+    changed.update({index: moved("pan_left", 20) for index in changed})
+    ours, stage = (prompt_row(results, name) for name in (names.OURS, names.EXPRESSION))
+    assert stage.accuracy == ours.accuracy
+    assert stage.by_chance == ours.by_chance
 
 
 def test_good_weights_are_shippable_and_each_fault_alone_is_enough_not_to_be(

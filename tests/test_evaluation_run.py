@@ -89,6 +89,23 @@ def test_a_killed_run_goes_on_after_its_last_film(
     assert results.scores == whole.scores
 
 
+def test_more_films_for_the_verdict_are_asked_of_the_final_model_and_its_controls(
+    mini_model: Path, mini_plan: Plan
+) -> None:
+    usual, more = (
+        Suite(Folders(ours=mini_model), plan=plan, device="cpu").jobs
+        for plan in (mini_plan, replace(mini_plan, keyframed=5))
+    )
+    assert [job.task.key for job in more if job.task.index < 2] == [job.task.key for job in usual]
+    beyond = [job for job in more if job.task.index >= 2 and job.task.kind is Kind.FOUR]
+    assert len(more) == len(usual) + len(beyond)
+    assert {job.task.index for job in beyond} == {2, 3, 4}
+    assert {job.method.name for job in beyond} == {
+        *(names.TRUTH, names.CODEC, names.OURS),
+        *(names.FADE, names.SOFT_FADE, names.FLOW, names.FLOW_CODEC),
+    }
+
+
 def test_films_go_with_their_model_and_task(mini_plan: Plan, tmp_path: Path) -> None:
     store, task, other = Store(tmp_path), *mini_plan.first_last()
     for method in (Truth(), CrossFade()):

@@ -25,6 +25,7 @@ from dreamontage.scorer import DEFAULT_THRESHOLDS
 from flows import model, steps
 from flows.farm import Farm, open_farm
 from flows.settings import Settings
+from flows.steps.finished import latents_of
 from flows.submit import submit
 from storage import Torn
 
@@ -155,6 +156,16 @@ def test_a_prompt_is_encoded_once_for_the_whole_farm(farm, write_board, monkeypa
     (new,) = submit(farm, write_board("guided", **guided))
     with pytest.raises(AssertionError, match="was loaded"):
         render(farm, new.id)
+
+
+def test_a_storyboard_says_how_far_its_stills_lead(farm, write_board):
+    latents = []
+    for name, sampler in (("usual", {}), ("led", {"image_guidance": 2.0})):
+        (new,) = submit(farm, write_board(name, sampler=sampler))
+        assert render(farm, new.id) == 3 * STEPS
+        first, *_ = farm.repository.take_segments(f"{shot_of(farm, new.id)}-t0")
+        latents.append(latents_of(farm, first.key))
+    assert not torch.allclose(*latents, atol=1e-2)
 
 
 def test_variants_share_what_they_have_in_common(farm, write_board, tmp_path):

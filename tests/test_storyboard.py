@@ -66,7 +66,7 @@ size: 128x80
 upscale: 2.25
 seed: 7
 negative_prompt: text, watermark
-sampler: {steps: 4, guidance: 3}
+sampler: {steps: 4, guidance: 3, image_guidance: 1.5}
 shots:
   - name: eye
     duration: 10
@@ -94,7 +94,7 @@ def test_every_field_is_read(base: Path) -> None:
     assert (read.size.width, read.size.height) == (128, 80)
     assert (read.upscale, str(read.target)) == (2.25, "288x180")
     assert (read.seed, read.negative_prompt) == (7, "text, watermark")
-    assert (read.sampler.steps, read.sampler.guidance) == (4, 3)
+    assert read.sampler.model_dump() == {"steps": 4, "guidance": 3, "image_guidance": 1.5}
     eye, waits, last = read.shots
     assert (eye.name, eye.duration, eye.seed) == ("eye", Fraction(10), 1)
     assert eye.prompts == (

@@ -38,6 +38,14 @@ def evaluate(
         typer.Option(help="A super-resolution model, if there is one.", show_default=False),
     ] = None,
     clips: Annotated[int, typer.Option(min=2, help="Films of the main tasks.")] = 16,
+    keyframed: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            help="Films of four keyframes, if more: the verdict hangs on these. Beyond --clips "
+            "only FOLDER and its controls make them.",
+        ),
+    ] = 0,
     out: Annotated[
         Path, typer.Option("-o", "--out", help="Where films, sheets and evaluation.json go.")
     ] = Path("out/evaluation"),
@@ -74,7 +82,7 @@ def evaluate(
             found = run(
                 folders,
                 out,
-                plan=plan_for(folders.ours, clips=clips, photos=photos),
+                plan=plan_for(folders.ours, clips=clips, keyframed=keyframed, photos=photos),
                 device=device,
                 tell=lambda done, total, what: progress(
                     what if done == total else f"{done + 1} of {total}, {what}", done, total

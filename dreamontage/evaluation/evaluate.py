@@ -20,12 +20,13 @@ from dreamontage.plan import Geometry
 from dreamontage.training.photos import load_photos
 
 
-def plan_for(folder: Path, *, clips: int, photos: Path | None = None) -> Plan:
+def plan_for(folder: Path, *, clips: int, keyframed: int = 0, photos: Path | None = None) -> Plan:
     """What `dreamontage evaluate` asks for.
 
     Args:
         folder: of the final model, whose windows the long films are cut by.
         clips: how many films of the main tasks; the others follow.
+        keyframed: how many of four keyframes by the final model and its controls, if more.
         photos: a folder of pictures that the worlds' cameras move over in every second film; None
             for worlds alone.
 
@@ -36,7 +37,12 @@ def plan_for(folder: Path, *, clips: int, photos: Path | None = None) -> Plan:
         raise ValueError(f"--clips = {clips} must be at least 2: an interval needs more than one")
     bank = load_photos(photos) if photos is not None else None
     material = Material(photos_NCHW=bank)
-    return Plan(clips=clips, material=material, geometry=Geometry.from_folder(folder))
+    return Plan(
+        clips=clips,
+        keyframed=keyframed,
+        material=material,
+        geometry=Geometry.from_folder(folder),
+    )
 
 
 def evaluate(
@@ -68,6 +74,7 @@ def evaluate(
         "training": {name: described(path) for name, path in asdict(folders).items() if path},
         "revision": suite.ours.pipe.revision,
         "clips": plan.clips,
+        "keyframed": max(plan.clips, plan.keyframed),
         "photos": 0 if bank is None else len(bank),
         "device": torch.cuda.get_device_name(device) if device.startswith("cuda") else device,
         "torch": torch.__version__,

@@ -47,10 +47,10 @@ class Row:
 class PromptRow:
     """Does the camera do what the prompt says?
 
-    accuracy: films whose camera made the move that was asked for; by_chance: the same with the
-    prompts dealt out anew. turned: pairs of films, same picture and same noise, of which the one
-    goes farther in the direction asked of it than the one that was asked for the opposite;
-    turned_by_chance: the same for directions dealt out anew.
+    accuracy: films whose camera made the move that was asked for, of those that every method makes;
+    by_chance: the same with the prompts dealt out anew. turned: pairs of films, same picture and
+    same noise, of which the one goes farther in the direction asked of it than the one that was
+    asked for the opposite; turned_by_chance: the same for directions dealt out anew.
     """
 
     method: str
@@ -172,21 +172,12 @@ def _way(scores: Scores) -> tuple[float, float, float, float]:
 
 
 def _prompt_row(results: Results, method: str) -> PromptRow:
-    """One method's answers; a clip counts with the mean of its films."""
-    films: list[tuple[int, str, camera.Way]] = []
-    for kind in (Kind.PROMPT, Kind.CHANGED):
-        moves = {task.index: task.shows for task in results.tasks.get(kind, [])}
-        for index, scores in results.of(kind, method).items():
-            films.append((index, moves[index], camera.way(*_way(scores))))
-    right: dict[int, list[float]] = {}
-    for index, move, way in films:
-        right.setdefault(index, []).append(camera.outcome(way) == camera.SIGNS[move])
-    outcomes = [camera.outcome(way) for _, _, way in films]
-    dealt = [outcome == camera.SIGNS[move] for outcome in outcomes for _, move, _ in films]
-
+    moves = {task.index: task.shows for task in results.tasks.get(Kind.PROMPT, [])}
     asked = results.of(Kind.PROMPT, method)
     changed = results.of(Kind.CHANGED, method)
-    moves = {task.index: task.shows for task in results.tasks.get(Kind.PROMPT, [])}
+    outcomes = {index: camera.outcome(camera.way(*_way(each))) for index, each in asked.items()}
+    right = [outcome == camera.SIGNS[moves[index]] for index, outcome in outcomes.items()]
+    dealt = [outcomes[i] == camera.SIGNS[moves[j]] for i in outcomes for j in outcomes]
     both = sorted(asked.keys() & changed.keys())
     turns = {
         index: camera.way(*_way(asked[index])) - camera.way(*_way(changed[index])) for index in both
@@ -195,7 +186,7 @@ def _prompt_row(results: Results, method: str) -> PromptRow:
     anew = [camera.along(turns[i], moves[j]) >= camera.STILL for i in both for j in both]
     return PromptRow(
         method=method,
-        accuracy=bootstrap([sum(each) / len(each) for each in right.values()]),
+        accuracy=bootstrap(right),
         by_chance=sum(dealt) / len(dealt),
         turned=bootstrap(turned),
         turned_by_chance=sum(anew) / len(anew) if anew else math.nan,

@@ -110,15 +110,17 @@ class Suite:
         clipped = [*untuned, *self._stages(names.ADAPTIVE)] if untuned else []
         rare: list[Method] = [self.untrained]
         again = Model(names.AGAIN, self.ours.pipe, take=1)
+        four = self.plan.four()
         asked, changed = self.plan.prompts()
         answers: list[Method] = [self.truth, self.codec, CrossFade(), self.ours]
         return [
             *_film(self.plan.first_last(), every, rare),
             *_film(
-                self.plan.four(),
+                four[: self.plan.clips],
                 [*every, Concatenation(self.ours), *tuned, *untuned],
                 [*rare, again],
             ),
+            *_film(four[self.plan.clips :], every),
             *_film(asked, [*answers, *tuned], rare),
             *_film(changed, answers, rare),
             *_film(self.plan.clip_to_clip(), [*every, *clipped]),

@@ -98,12 +98,15 @@ class Task:
 class Plan:
     """How much to ask. `clips` scales all of it; the rest follows.
 
+    keyframed: films of four keyframes, if more than `clips`. The verdict hangs on these, so what
+        lies beyond `clips` is filmed by the final model and its controls alone.
     geometry: the model's windows, which the long tasks are cut by.
     """
 
     clips: int
     material: Material
     geometry: Geometry
+    keyframed: int = 0
     frames: int = FRAMES
     segments: int = SEGMENTS
     moves: Sequence[str] = field(default_factory=lambda: [move.name for move in MOVES])
@@ -130,7 +133,7 @@ class Plan:
     def four(self) -> list[Task]:
         """Four keyframes, in every second pair of clips at even distances, else anywhere."""
         tasks = []
-        for index in range(self.clips):
+        for index in range(max(self.clips, self.keyframed)):
             last = self.frames - 1
             even = index // 2 % 2 == 0
             places = [round(last * n / 3) for n in range(4)] if even else _anywhere(index, last)

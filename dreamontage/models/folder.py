@@ -93,6 +93,7 @@ class FolderFacts:
 
     default_steps: int
     default_guidance: float
+    default_image_guidance: float
     max_sequence_length: int
     smoke: bool
     superres: Mapping[str, Any]
@@ -107,6 +108,7 @@ def folder_facts(folder: Path) -> FolderFacts:
     return FolderFacts(
         default_steps=index.get("default_steps", 50),
         default_guidance=index.get("default_guidance", 5.0),
+        default_image_guidance=index.get("default_image_guidance", 1.0),
         max_sequence_length=index.get("max_sequence_length", 512),
         smoke=index.get("maturity") == "smoke",
         superres=index.get("superres") or {},

@@ -191,7 +191,11 @@ def _base_states(
         strength=context.wanted.draft_strength,
         height=size.height,
         width=size.width,
-        sampler=pipe.sampler(int(sampler["steps"]), sampler["guidance"]),
+        sampler=pipe.sampler(
+            int(sampler["steps"]),
+            sampler["guidance"],
+            image_guidance=sampler["image_guidance"],
+        ),
         prompt_embeds=embedding_of(farm, segment.prompt),
         negative_prompt_embeds=embedding_of(farm, negative_prompt) if guided else None,
         state=state,

@@ -98,6 +98,9 @@ def sampler_of(farm: Farm, board: Storyboard, stage: Stage = Stage.BASE) -> dict
     return {
         "steps": facts.default_steps if own.steps is None else own.steps,
         "guidance": facts.default_guidance if own.guidance is None else own.guidance,
+        "image_guidance": (
+            facts.default_image_guidance if own.image_guidance is None else own.image_guidance
+        ),
     }
 
 

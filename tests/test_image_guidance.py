@@ -1,0 +1,118 @@
+"""Guidance by the conditions: how far stills and clips lead a film, over how far they would."""
+
+from __future__ import annotations
+
+from collections import deque
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from dreamontage import DreaMontagePipeline, Keyframe
+from dreamontage.plan import plan_shot
+from dreamontage.request import placed
+
+HEIGHT, WIDTH = 32, 64
+WEIGHT = 2.5
+ONCE: dict[str, Any] = {"height": HEIGHT, "width": WIDTH, "num_inference_steps": 1, "seed": 3}
+"""After one step the latents are linear in the velocity, so films show what was made of it."""
+
+
+def still(frame: int) -> Keyframe:
+    pixels = np.random.default_rng(frame).integers(0, 255, (HEIGHT, WIDTH, 3), dtype=np.uint8)
+    return Keyframe(image=pixels, frame=frame)
+
+
+def latents(pipe: DreaMontagePipeline, *conditions: Keyframe, **how: Any) -> Tensor:
+    made: Tensor = pipe(
+        "a cat",
+        conditions=conditions,
+        num_frames=9,
+        max_sequence_length=32,
+        output_type="latent",
+        **{**ONCE, "guidance_scale": 1.0} | how,
+    ).frames
+    return made
+
+
+@pytest.fixture(params=["tiny_ours", "tiny_i2v", "tiny_ti2v", "tiny_a14b"])
+def pipe(request: pytest.FixtureRequest) -> DreaMontagePipeline:
+    """Conditions encoded alone, in a grey film, as clean latents, and for two experts."""
+    return DreaMontagePipeline.from_pretrained(request.getfixturevalue(request.param))
+
+
+def test_a_film_goes_as_many_times_as_far_where_its_conditions_lead_it(
+    pipe: DreaMontagePipeline,
+) -> None:
+    free, led = latents(pipe), latents(pipe, still(4))
+    farther = latents(pipe, still(4), image_guidance_scale=WEIGHT)
+    expected = free + WEIGHT * (led - free)
+    if pipe.config.expand_timesteps:  # the given latent stands as it was given
+        expected[:, :, 1] = led[:, :, 1]
+    assert not torch.allclose(free, led, atol=1e-2)
+    assert torch.allclose(farther, expected, atol=1e-4)
+
+
+def test_each_guidance_leads_in_its_own_direction(tiny_ours: Path) -> None:
+    pipe = DreaMontagePipeline.from_pretrained(tiny_ours)
+    led, free = latents(pipe, still(4)), latents(pipe)
+    by_prompt = latents(pipe, still(4), guidance_scale=3.0)
+    both = latents(pipe, still(4), guidance_scale=3.0, image_guidance_scale=WEIGHT)
+    assert torch.allclose(both, by_prompt + (WEIGHT - 1) * (led - free), atol=1e-4)
+
+
+def test_a_model_says_how_it_likes_to_be_led(tiny_ours: Path) -> None:
+    pipe = DreaMontagePipeline.from_pretrained(tiny_ours)
+    asked = latents(pipe, still(4), image_guidance_scale=WEIGHT)
+    assert torch.equal(latents(pipe, still(4)), latents(pipe, still(4), image_guidance_scale=1.0))
+    pipe.register_to_config(default_image_guidance=WEIGHT)
+    assert torch.equal(latents(pipe, still(4)), asked)
+
+
+def test_what_the_film_hands_over_is_no_condition(tiny_ours: Path) -> None:
+    """A later window is led away from what the model would make of its tail alone."""
+    pipe = DreaMontagePipeline.from_pretrained(tiny_ours)
+    assert pipe.geometry.window_latents == 4
+
+    def film(*conditions: Keyframe, weight: float = 1.0) -> tuple[Tensor, int]:
+        """The last window's latents, always after the same first one; and how often it asked."""
+        plan = plan_shot(
+            frames=25,
+            fps=Fraction(16),
+            prompts=(),
+            conditions=placed(conditions),
+            seed=3,
+            geometry=pipe.geometry,
+        )
+        calls = 0
+
+        def count(*_: Any) -> None:
+            nonlocal calls
+            calls += 1
+
+        hook = pipe.transformer.register_forward_hook(count)
+        states = pipe.denoise_segment(
+            plan.segments[1],
+            track=pipe.track(conditions, HEIGHT, WIDTH),
+            previous_BCLHW=torch.ones(1, pipe.vae.config.z_dim, 4, HEIGHT // 8, WIDTH // 8),
+            height=HEIGHT,
+            width=WIDTH,
+            sampler=pipe.sampler(1, 1.0, image_guidance=weight),
+        )
+        made = deque(states, maxlen=1)[0].latents_BCLHW
+        hook.remove()
+        return made, calls
+
+    free, _ = film()
+    led, asked = film(still(24))
+    farther, asked_twice = film(still(24), weight=WEIGHT)
+    assert torch.allclose(farther, free + WEIGHT * (led - free), atol=1e-4)
+    assert (asked, asked_twice) == (1, 2)
+    # Without a condition in the window there is nothing to be led by.
+    again, once = film(weight=WEIGHT)
+    assert torch.equal(again, free)
+    assert once == 1
