@@ -48,7 +48,10 @@ class DreaMontagePipeline(WanImageToVideoPipeline):  # type: ignore[misc]
     """Conditions anywhere in time, shots of any length, from a Wan folder or from one of ours.
 
     ``window_latents``: the longest window the model was trained on. ``tail_latents``: how many
-        latents a segment hands to the next. ``conditioning``: "interm" for weights tuned on
+        latents a segment hands to the next. ``temperature``: the spread of the noise that films
+        begin with, over what it was in training, in the first ``tempered_channels`` of the latents,
+        or in all: the lower, the nearer is a film to the mean of what the model holds for possible
+        (Kingma and Dhariwal, "Glow", 2018). ``conditioning``: "interm" for weights tuned on
         conditions encoded alone, "native" for stock Wan weights, which know them in a grey-filled
         film. ``maturity``: "smoke" for weights too little trained to show; films made with them say
         so. ``superres``: what a super-resolution model brings of an `upscale.Upscaler`.
@@ -72,6 +75,8 @@ class DreaMontagePipeline(WanImageToVideoPipeline):  # type: ignore[misc]
         default_steps: int = 50,
         default_guidance: float = 5.0,
         default_image_guidance: float = 1.0,
+        temperature: float = 1.0,
+        tempered_channels: int | None = None,
         conditioning: str = "native",
         maturity: str | None = None,
         superres: dict[str, Any] | None = None,
@@ -95,6 +100,8 @@ class DreaMontagePipeline(WanImageToVideoPipeline):  # type: ignore[misc]
             default_steps=default_steps,
             default_guidance=default_guidance,
             default_image_guidance=default_image_guidance,
+            temperature=temperature,
+            tempered_channels=tempered_channels,
             conditioning=conditioning,
             maturity=maturity,
             superres=superres,
@@ -230,6 +237,7 @@ class DreaMontagePipeline(WanImageToVideoPipeline):  # type: ignore[misc]
             device,
             torch.float32,
         )
+        noise_BCLHW[:, : self.config.tempered_channels] *= self.config.temperature
         tail_BCLHW = None if previous_BCLHW is None else tail_of(segment, previous_BCLHW)
         bare = track.bare()
         if segment.head:

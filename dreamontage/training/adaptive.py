@@ -308,7 +308,7 @@ def write_model(
     *,
     source: WindowSource,
     frozen: nano.Frozen | None = None,
-    settings: Mapping[str, Any] = nano.PIPELINE_SETTINGS,
+    settings: Mapping[str, Any] = nano.FILM_SETTINGS,
 ) -> None:
     """Write a model folder: the DiT beside the codec and the text side that it learnt with (or
     those of `frozen`), and a card that tells `facts`."""

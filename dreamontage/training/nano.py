@@ -35,6 +35,12 @@ PIPELINE_SETTINGS: dict[str, Any] = {
     "default_guidance": 1.0,
     "conditioning": "interm",
 }
+# How a model is sampled that films from noise (EXPERIMENTS.md has what else was tried).
+FILM_SETTINGS: dict[str, Any] = PIPELINE_SETTINGS | {
+    "default_image_guidance": 1.4,
+    "temperature": 0.85,
+    "tempered_channels": 12,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,7 +178,7 @@ def save_folder(
     transformer: DreaMontageTransformer3DModel,
     *,
     maturity: str | None,
-    settings: Mapping[str, Any] = PIPELINE_SETTINGS,
+    settings: Mapping[str, Any] = FILM_SETTINGS,
 ) -> None:
     """Write a whole model folder. The DiT is stored as float16 and loads as float32."""
     save_frozen(folder, frozen)

@@ -1,8 +1,10 @@
-"""Guidance by the conditions: how far stills and clips lead a film, over how far they would."""
+"""Guidance by the conditions: how far stills and clips lead a film, over how far they would; and
+the temperature of the noise that it begins with."""
 
 from __future__ import annotations
 
 from collections import deque
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -73,21 +75,28 @@ def test_a_model_says_how_it_likes_to_be_led(tiny_ours: Path) -> None:
     assert torch.equal(latents(pipe, still(4)), asked)
 
 
-def test_what_the_film_hands_over_is_no_condition(tiny_ours: Path) -> None:
-    """A later window is led away from what the model would make of its tail alone."""
+@pytest.mark.parametrize("loop", [False, True])
+def test_what_the_film_hands_over_is_no_condition(tiny_ours: Path, loop: bool) -> None:
+    """A later window is led away from what the model would make of its tail, and of a loop's head,
+    alone."""
     pipe = DreaMontagePipeline.from_pretrained(tiny_ours)
     assert pipe.geometry.window_latents == 4
+    handed_over = torch.ones(1, pipe.vae.config.z_dim, 4, HEIGHT // 8, WIDTH // 8)
+
+    plan = plan_shot(
+        frames=24,
+        fps=Fraction(16),
+        prompts=(),
+        conditions=placed([still(19)]),
+        seed=3,
+        geometry=pipe.geometry,
+        loop=loop,
+    )
+    window = plan.segments[-1]
+    assert (bool(window.head), window.conditions) == (loop, (0,))
 
     def film(*conditions: Keyframe, weight: float = 1.0) -> tuple[Tensor, int]:
-        """The last window's latents, always after the same first one; and how often it asked."""
-        plan = plan_shot(
-            frames=25,
-            fps=Fraction(16),
-            prompts=(),
-            conditions=placed(conditions),
-            seed=3,
-            geometry=pipe.geometry,
-        )
+        """The last window's latents, always after the same others; and how often it asked."""
         calls = 0
 
         def count(*_: Any) -> None:
@@ -96,9 +105,10 @@ def test_what_the_film_hands_over_is_no_condition(tiny_ours: Path) -> None:
 
         hook = pipe.transformer.register_forward_hook(count)
         states = pipe.denoise_segment(
-            plan.segments[1],
+            window if conditions else replace(window, conditions=()),
             track=pipe.track(conditions, HEIGHT, WIDTH),
-            previous_BCLHW=torch.ones(1, pipe.vae.config.z_dim, 4, HEIGHT // 8, WIDTH // 8),
+            previous_BCLHW=handed_over,
+            head_BCLHW=-handed_over if loop else None,
             height=HEIGHT,
             width=WIDTH,
             sampler=pipe.sampler(1, 1.0, image_guidance=weight),
@@ -108,11 +118,31 @@ def test_what_the_film_hands_over_is_no_condition(tiny_ours: Path) -> None:
         return made, calls
 
     free, _ = film()
-    led, asked = film(still(24))
-    farther, asked_twice = film(still(24), weight=WEIGHT)
+    led, asked = film(still(19))
+    farther, asked_twice = film(still(19), weight=WEIGHT)
+    # A loop's closing window begins behind the last condition: there is its head alone.
+    assert torch.allclose(free, led, atol=1e-2) is loop
     assert torch.allclose(farther, free + WEIGHT * (led - free), atol=1e-4)
     assert (asked, asked_twice) == (1, 2)
     # Without a condition in the window there is nothing to be led by.
     again, once = film(weight=WEIGHT)
     assert torch.equal(again, free)
     assert once == 1
+
+
+def test_a_model_says_how_much_noise_it_likes_to_begin_with(tiny_ours: Path) -> None:
+    pipe = DreaMontagePipeline.from_pretrained(tiny_ours)
+    z = pipe.vae.config.z_dim
+    begun: list[Tensor] = []
+    pipe.transformer.register_forward_pre_hook(
+        lambda _, __, inputs: begun.append(inputs["hidden_states"][:, :z].clone()),
+        with_kwargs=True,
+    )
+    latents(pipe)
+    for channels in (2, None):
+        pipe.register_to_config(temperature=0.5, tempered_channels=channels)
+        latents(pipe)
+    whole, some, every = begun
+    assert torch.equal(some[:, :2], whole[:, :2] / 2)
+    assert torch.equal(some[:, 2:], whole[:, 2:])
+    assert torch.equal(every, whole / 2)
