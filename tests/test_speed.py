@@ -69,7 +69,7 @@ def loaded(folder: Path, options: SpeedOptions | None = None) -> DreaMontagePipe
     return pipe
 
 
-def states_of(pipe, latents=3, steps=STEPS, **kwargs):
+def states_of(pipe, latents=3, steps=STEPS, image_guidance=1.0, **kwargs):
     """A segment of so many latents; its length stands in its prompt and noise too."""
     segment = Segment(
         index=0,
@@ -77,7 +77,7 @@ def states_of(pipe, latents=3, steps=STEPS, **kwargs):
         stop=latents,
         tail=0,
         prompt=f"{latents} cats",
-        conditions=(),
+        conditions=(0,),
         seed=latents,
     )
     return pipe.denoise_segment(
@@ -86,7 +86,7 @@ def states_of(pipe, latents=3, steps=STEPS, **kwargs):
         previous_BCLHW=None,
         height=SIDE,
         width=SIDE,
-        sampler=pipe.sampler(steps, 3.0),
+        sampler=pipe.sampler(steps, 3.0, image_guidance=image_guidance),
         **kwargs,
     )
 
@@ -171,6 +171,15 @@ def test_caches_start_empty_at_every_segment(cache, tiny_i2v):
     for _ in range(4):
         next(broken_off)
     assert torch.equal(latents_of(pipe, 3), alone[3])
+
+
+@pytest.mark.parametrize("cache", CACHES, ids=lambda cache: type(cache).__name__)
+def test_a_cache_keeps_apart_what_each_guidance_asks(cache, tiny_i2v):
+    """The prompt's and the conditions' at once: three calls a step, each with a history."""
+    (bound,) = (most for options, most in APPROXIMATE if options.chosen == {"step_cache": cache})
+    pipe = loaded(tiny_i2v, SpeedOptions(step_cache=cache))
+    reference = latents_of(loaded(tiny_i2v), image_guidance=2.0)
+    assert 0 < error(latents_of(pipe, image_guidance=2.0), reference) < bound
 
 
 def test_a_shot_of_segments_goes_through_a_cache(tiny_ours):
