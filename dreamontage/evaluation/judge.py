@@ -85,24 +85,22 @@ FAULTS = {
 what two takes of one model differ by."""
 
 
+def lead(mine: Scores, theirs: Scores, aspect: Aspect) -> float:
+    """How much less is wrong with the first film, in margins."""
+    if aspect is Aspect.OVERALL:
+        return sum(max(-MOST, min(MOST, lead(mine, theirs, part))) for part in _PARTS)
+    fault, margin = FAULTS[aspect]
+    return (fault(theirs) - fault(mine)) / margin
+
+
 def verdict(mine: Scores, theirs: Scores, aspect: Aspect) -> int:
     """1 if the first film is better, -1 if the second is, 0 for a tie."""
-    if aspect is Aspect.OVERALL:
-        leads = [_lead(mine, theirs, each) for each in _PARTS]
-        lead = sum(max(-MOST, min(MOST, each)) for each in leads)
-        margin = OVERALL_MARGIN
-    else:
-        lead, margin = _lead(mine, theirs, aspect), 1.0
-    return 0 if abs(lead) < margin else int(math.copysign(1, lead))
+    margin = OVERALL_MARGIN if aspect is Aspect.OVERALL else 1.0
+    by = lead(mine, theirs, aspect)
+    return 0 if abs(by) < margin else int(math.copysign(1, by))
 
 
 _PARTS = (Aspect.VISUAL, Aspect.MOTION, Aspect.PROMPT)
-
-
-def _lead(mine: Scores, theirs: Scores, aspect: Aspect) -> float:
-    """How much less is wrong with the first film, in margins."""
-    fault, margin = FAULTS[aspect]
-    return (fault(theirs) - fault(mine)) / margin
 
 
 @dataclass(frozen=True, kw_only=True)
