@@ -1,9 +1,10 @@
 """How is a model best sampled? ``python -m bench.sampling [FOLDER] --as NAME=VALUE,... --as ...``
 
-Films at four keyframes, none of them the evaluation's, with the model's own settings and with each
-of the others given, by their names in its ``model_index.json``: ``--as default_steps=4`` or
-``--as default_image_guidance=1,temperature=1``. The judge sets them beside optical flow through the
-codec, and the settings beside each other, film by film. Killed and started again, it goes on.
+Films at four keyframes, none of them the evaluation's, with each of the settings given, by their
+names in the model's ``model_index.json``: ``--as default_steps=4``, or
+``--as default_image_guidance=1,temperature=1``, or ``--as ''`` for its own. The judge sets them
+beside optical flow through the codec, and beside the first of them, film by film. Killed and
+started again, it goes on.
 """
 
 from __future__ import annotations
@@ -72,7 +73,7 @@ def main() -> None:
         caption="lead: the judge's overall one, in margins, the mean over films",
     )
     first_N = np.zeros(len(tasks))
-    for number, settings in enumerate([{}, *given.settings]):
+    for number, settings in enumerate(given.settings or [{}]):
         model = sampled(given.folder, settings)
         leads, verdicts, scores = [], [], []
         for done, task in enumerate(tasks):

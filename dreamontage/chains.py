@@ -32,6 +32,21 @@ class Maker:
         """Without guidance the model is never asked it."""
         return self.negative_prompt if self.sampler["guidance"] > 1 else ""
 
+    def sampled(self, segment: Segment) -> dict[str, int | float]:
+        """What determines a segment: where no condition leads, guidance by them does not."""
+        return {
+            name: value
+            for name, value in self.sampler.items()
+            if segment.led or name != "image_guidance"
+        }
+
+
+def sampler_told(*, steps: int, guidance: float, image_guidance: float) -> dict[str, int | float]:
+    """A sampler's settings as keys and records tell them: guidance by the conditions only where it
+    is not theirs by themselves, so that all other keys stay what they were."""
+    told: dict[str, int | float] = {"steps": steps, "guidance": guidance}
+    return told if image_guidance == 1 else {**told, "image_guidance": image_guidance}
+
 
 def base_keys(
     plan: ShotPlan,
@@ -59,7 +74,7 @@ def base_keys(
             width=size.width,
             height=size.height,
             negative_prompt=by.asked_negative_prompt,
-            sampler=by.sampler,
+            sampler=by.sampled(segment),
             previous=found[-1] if found else None,
             head=found[0] if segment.head else None,
             draft=key_of(segment, plan, shot, placed=placed, digests=digests, animatic=animatic),

@@ -42,15 +42,13 @@ def estimate(
     bytes_per_value: int = 2,
 ) -> Estimate:
     """The cost of denoising a shot's segments. `guided`, by the prompt, means one pass more a step,
-    and `led`, by conditions, another in windows that have any.
+    and `led`, by the conditions, another in windows that they lead.
 
     `flops_per_second` is what the machine really reaches. Raises `ValueError` for a config that
     is not a Wan transformer's.
     """
     shape = _Shape.read(transformer_config)
-    passes = [
-        steps * (1 + guided + (led and bool(segment.conditions))) for segment in plan.segments
-    ]
+    passes = [steps * (1 + guided + (led and segment.led)) for segment in plan.segments]
     tokens = [
         segment.latents * latent_height * latent_width // math.prod(shape.patch)
         for segment in plan.segments

@@ -14,7 +14,7 @@ from pathlib import Path
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from dreamontage.chains import Maker, base_keys, upscale_keys
+from dreamontage.chains import Maker, base_keys, sampler_told, upscale_keys
 from dreamontage.conditioning import Clip, Keyframe
 from dreamontage.intake import Ingested, Rendition
 from dreamontage.pictures import Picture
@@ -48,11 +48,11 @@ class Model:
         return Maker(
             revision=self.pipe.revision,
             machine=f"{self.pipe.device.type} {str(self.pipe.dtype).removeprefix('torch.')}",
-            sampler={
-                "steps": self.sampler.steps,
-                "guidance": self.sampler.guidance,
-                "image_guidance": self.sampler.image_guidance,
-            },
+            sampler=sampler_told(
+                steps=self.sampler.steps,
+                guidance=self.sampler.guidance,
+                image_guidance=self.sampler.image_guidance,
+            ),
             negative_prompt=self.negative_prompt,
         )
 

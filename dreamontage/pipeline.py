@@ -237,7 +237,6 @@ class DreaMontagePipeline(WanImageToVideoPipeline):  # type: ignore[misc]
             device,
             torch.float32,
         )
-        noise_BCLHW[:, : self.config.tempered_channels] *= self.config.temperature
         tail_BCLHW = None if previous_BCLHW is None else tail_of(segment, previous_BCLHW)
         bare = track.bare()
         if segment.head:
@@ -253,12 +252,17 @@ class DreaMontagePipeline(WanImageToVideoPipeline):  # type: ignore[misc]
                 film_BCLHW=self._drafted(draft, segment, height, width, tail_BCLHW, head_BCLHW),
                 noise_BCLHW=noise_BCLHW,
             )
+        # A draft is noised as in training, and nothing else begins with this noise then.
+        noise_BCLHW[:, : self.config.tempered_channels] *= self.config.temperature
         condition_BCLHW, given = track.inputs(segment, tail_BCLHW, noise_BCLHW)
         unled = None
-        if sampler.image_guidance != 1 and segment.conditions:
+        if sampler.image_guidance != 1 and segment.led:
             without_BCLHW, still_given = bare.inputs(segment, tail_BCLHW, noise_BCLHW)
             unled = Unled(
-                guidance=sampler.image_guidance, condition_BCLHW=without_BCLHW, given=still_given
+                guidance=sampler.image_guidance,
+                condition_BCLHW=without_BCLHW,
+                given=still_given,
+                pure_noise=self.scheduler.config.num_train_timesteps,
             )
         guided = sampler.guidance > 1
         prompt_BSD, negative_prompt_BSD = self.encode_prompt(

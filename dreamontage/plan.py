@@ -88,7 +88,8 @@ def read_json(path: Path) -> dict[str, Any]:
 class Segment:
     """A window [start, stop) on a shot's latents; its first `tail` are the segment's before it.
 
-    `conditions` are the indices of those placed on a latent of the window, the tail included.
+    `conditions` are the indices of those placed on a latent of the window, the tail included; it is
+    `led` if one of them reaches behind the tail.
     `prompt` is in the window's own seconds. `head` counts the last slots of a loop's closing
     window, which are given the film's first latents: frame N's slot, and those past the film's end.
     """
@@ -100,6 +101,7 @@ class Segment:
     prompt: str
     conditions: tuple[int, ...]
     seed: int
+    led: bool = False
     head: int = 0
 
     @property
@@ -178,12 +180,13 @@ def plan_shot(
         prompts = loops.two_rounds(prompts, frames, fps)
     else:
         windows = list(_windows(latents, sorted(boundaries), geometry))
+    tails = [geometry.tail_latents if index else 0 for index in range(len(windows))]
     segments = tuple(
         Segment(
             index=index,
             start=start,
             stop=stop,
-            tail=geometry.tail_latents if index else 0,
+            tail=tails[index],
             # The frames that padding added to the shot take part in no span; a loop has none.
             prompt=_prompt(prompts, start, stop, None if loop else frames, fps),
             conditions=tuple(
@@ -192,6 +195,10 @@ def plan_shot(
                 if each.latents.start < stop and each.latents.stop > start
             ),
             seed=seeds.segment_seed(seed, index),
+            led=any(
+                each.latents.start < stop and each.latents.stop > start + tails[index]
+                for each in conditions
+            ),
             head=head if index == len(windows) - 1 else 0,
         )
         for index, (start, stop) in enumerate(windows)

@@ -45,8 +45,8 @@ class DenoiseState:
 
 @dataclass(frozen=True, kw_only=True)
 class Sampler:
-    """How a segment is denoised. ``guidance``, by the prompt, and ``image_guidance``, by the
-    conditions, of 1 ask the model once a step; each other one once more.
+    """How a segment is denoised. The model is asked once a step, once more if the prompt guides
+    (``guidance`` above 1), and once more if the conditions do (``image_guidance`` other than 1).
     """
 
     steps: int
@@ -69,15 +69,17 @@ class Given:
 
 @dataclass(frozen=True, kw_only=True)
 class Unled:
-    """What a window is told without the shot's conditions: no more than the film itself hands over.
+    """What a window is told without the shot's conditions: no more than the film itself hands over
+    (and what a CLIP encoder sees, of them all).
 
-    The film is led away from what the model would make of that, ``guidance`` times as far as the
-    conditions lead by themselves (Brooks et al., "InstructPix2Pix", 2023, guide by a picture so).
+    The conditions then lead ``guidance`` times as far away from what the model would make of that
+    as they do by themselves, as a picture does in Brooks et al., "InstructPix2Pix", 2023.
     """
 
     guidance: float
     condition_BCLHW: Tensor | None
     given: Given | None
+    pure_noise: float  # the timestep of it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,6 +129,15 @@ class Denoiser:
         if self.unled is not None:
             unled_BCLHW = velocity("unled", self.prompt_BSD, self.unled)
             found_BCLHW = found_BCLHW + (self.unled.guidance - 1) * (led_BCLHW - unled_BCLHW)
+            if self.given is not None:
+                # What is given stands clean in the one call; for the other it has to be as noisy
+                # as the rest, and so comes straight out of the noise.
+                straight_BCLHW = (latents_BCLHW - self.given.latents_BCLHW) / (
+                    t / self.unled.pure_noise
+                )
+                found_BCLHW = torch.where(
+                    self.given.slots_L[:, None, None], straight_BCLHW, found_BCLHW
+                )
         return found_BCLHW
 
     def _times(self, given: Given, latents_BCLHW: Tensor, t: Tensor) -> Tensor:

@@ -18,8 +18,9 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 from dreamontage.cli import app
-from dreamontage.estimate import estimate, parameters
+from dreamontage.estimate import Estimate, estimate, parameters
 from dreamontage.plan import Geometry, plan_shot
+from dreamontage.request import placed
 
 CONFIG = {
     "patch_size": [1, 2, 2],
@@ -297,32 +298,45 @@ def test_an_estimate_counts_a_real_transformers_weights_and_operations() -> None
     from torch.nn.attention import SDPBackend, sdpa_kernel
     from torch.utils.flop_counter import FlopCounterMode
 
+    from dreamontage import Keyframe
+
     model = WanTransformer3DModel(freq_dim=256, **CONFIG).eval()
     real = sum(weight.numel() for weight in model.parameters())
     assert parameters(CONFIG) == pytest.approx(real, rel=0.03)
 
-    plan = plan_shot(
-        frames=33,
-        fps=Fraction(16),
-        prompts=[],
-        conditions=[],
-        seed=0,
-        geometry=Geometry(window_latents=9, tail_latents=2),
-    )
+    geometry = Geometry(window_latents=9, tail_latents=2)
     counter = FlopCounterMode(display=False)
     # The counter knows attention only as the products it is made of.
     with torch.no_grad(), counter, sdpa_kernel(SDPBackend.MATH):
         model(torch.zeros(1, 36, 9, 8, 16), torch.zeros(1), torch.zeros(1, 24, 32))
-    counted = estimate(
-        plan,
-        transformer_config=CONFIG,
-        latent_height=8,
-        latent_width=16,
-        steps=3,
-        guided=True,
-        led=True,  # by nothing: the plan has no conditions
-        flops_per_second=1e9,
-        text_tokens=24,
-    )
-    assert counted.flops == pytest.approx(6 * counter.get_total_flops(), rel=0.02)
-    assert counted.seconds == counted.flops / 1e9
+
+    def counted(*conditions: Any, frames: int, **how: bool) -> Estimate:
+        return estimate(
+            plan_shot(
+                frames=frames,
+                fps=Fraction(16),
+                prompts=[],
+                conditions=placed(conditions),
+                seed=0,
+                geometry=geometry,
+            ),
+            transformer_config=CONFIG,
+            latent_height=8,
+            latent_width=16,
+            steps=3,
+            flops_per_second=1e9,
+            text_tokens=24,
+            **how,
+        )
+
+    def passes(*conditions: Any, frames: int = 33, **how: bool) -> float:
+        return counted(*conditions, frames=frames, **how).flops / counter.get_total_flops()
+
+    first = Keyframe(image=np.zeros((64, 128, 3), np.uint8), frame=0)
+    assert passes(guided=False, led=True) == pytest.approx(3, rel=0.02)
+    assert passes(first, guided=True, led=False) == pytest.approx(6, rel=0.02)
+    assert passes(first, guided=True, led=True) == pytest.approx(9, rel=0.02)
+    # Two windows of nine latents, of which the condition leads the first.
+    assert passes(first, frames=61, guided=False, led=True) == pytest.approx(9, rel=0.02)
+    seconds = counted(frames=33, guided=False, led=False)
+    assert seconds.seconds == seconds.flops / 1e9

@@ -92,8 +92,9 @@ def test_an_upscaled_films_record_is_the_same_whoever_rendered(
 def test_a_record_is_the_same_whoever_rendered(
     farm: Farm, write_board: Any, tiny_ours: Path, tmp_path: Path
 ) -> None:
-    path = write_board()
+    path = write_board(sampler={"image_guidance": 2.0})
     here, there = of_this_process(tiny_ours, path, tmp_path / "out"), of_the_farm(farm, path)
+    assert here["sampler"] == {"steps": 6, "guidance": 1.0, "image_guidance": 2.0}
     for part in ("title", "frames", "fps", "storyboard", "sampler", "shots", "made_with"):
         assert here[part] == there[part], part
     assert here["model"].items() <= there["model"].items()

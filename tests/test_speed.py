@@ -79,6 +79,7 @@ def states_of(pipe, latents=3, steps=STEPS, image_guidance=1.0, **kwargs):
         prompt=f"{latents} cats",
         conditions=(0,),
         seed=latents,
+        led=True,
     )
     return pipe.denoise_segment(
         segment,

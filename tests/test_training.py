@@ -169,6 +169,7 @@ def test_training_samples_as_the_pipeline_does(tmp_path: Path) -> None:
     for _ in range(2):
         run.train_step()
     pipe = DreaMontagePipeline.from_pretrained(run.export())
+    pipe.register_to_config(temperature=1.0)
     noise = torch.randn(1, 8, 3, 2, 4, generator=torch.Generator().manual_seed(3))
     film = pipe(
         "pan left",

@@ -47,10 +47,11 @@ class Row:
 class PromptRow:
     """Does the camera do what the prompt says?
 
-    accuracy: films whose camera made the move that was asked for, of those that every method makes;
-    by_chance: the same with the prompts dealt out anew. turned: pairs of films, same picture and
-    same noise, of which the one goes farther in the direction asked of it than the one that was
-    asked for the opposite; turned_by_chance: the same for directions dealt out anew.
+    accuracy: films of the first prompts (the opposite ones are the final model's alone) whose
+    camera made the move asked for; by_chance: the same with the prompts dealt out anew. turned:
+    pairs of films, same picture and same noise, of which the one goes farther in the direction
+    asked of it than the one that was asked for the opposite; turned_by_chance: the same for
+    directions dealt out anew.
     """
 
     method: str

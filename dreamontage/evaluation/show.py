@@ -104,7 +104,7 @@ def _show_scores(
     shown = Table(
         title=f"Scores: {title}",
         caption="of the true film error, texture, cuts and colour near are 0, drift is what it is, "
-        f"the rest 1; {LEVEL:.0%} bootstrap intervals over films",
+        f"the rest 1; {LEVEL:.0%} bootstrap intervals over films, and not every method makes all",
         box=box.SIMPLE_HEAD,
     )
     for column in ("", "films", *columns.values()):

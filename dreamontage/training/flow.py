@@ -96,7 +96,8 @@ def sample(
     shift: float,
     **extra: Any,
 ) -> Tensor:
-    """Denoise a batch of windows as the pipeline does, without guidance; normalised latents.
+    """Denoise a batch of windows as the pipeline does, without guidance and from all of the noise;
+    normalised latents.
 
     `extra` goes to the model.
     """

@@ -35,7 +35,8 @@ PIPELINE_SETTINGS: dict[str, Any] = {
     "default_guidance": 1.0,
     "conditioning": "interm",
 }
-# How a model is sampled that films from noise (EXPERIMENTS.md has what else was tried).
+# How a model is sampled that films from noise: measured on the shipped weights (EXPERIMENTS.md);
+# `python -m bench.sampling` tells what suits others.
 FILM_SETTINGS: dict[str, Any] = PIPELINE_SETTINGS | {
     "default_image_guidance": 1.4,
     "temperature": 0.85,

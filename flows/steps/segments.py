@@ -194,7 +194,7 @@ def _base_states(
         sampler=pipe.sampler(
             int(sampler["steps"]),
             sampler["guidance"],
-            image_guidance=sampler["image_guidance"],
+            image_guidance=sampler.get("image_guidance", 1.0),
         ),
         prompt_embeds=embedding_of(farm, segment.prompt),
         negative_prompt_embeds=embedding_of(farm, negative_prompt) if guided else None,

@@ -9,7 +9,7 @@ from db.leases import SegmentSlot
 from db.models import Shot
 from db.states import ShotState, Stage, Verdict
 from dreamontage import keys, storyboard
-from dreamontage.chains import Maker, base_keys, upscale_keys
+from dreamontage.chains import Maker, base_keys, sampler_told, upscale_keys
 from dreamontage.faults import StoryboardError
 from dreamontage.plan import Placed, ShotPlan, plan_shot
 from dreamontage.seeds import take_seed
@@ -95,13 +95,12 @@ def sampler_of(farm: Farm, board: Storyboard, stage: Stage = Stage.BASE) -> dict
     super-resolution model has its own."""
     facts = farm.model(stage).facts
     own = board.sampler if stage is Stage.BASE else storyboard.Sampler()
-    return {
-        "steps": facts.default_steps if own.steps is None else own.steps,
-        "guidance": facts.default_guidance if own.guidance is None else own.guidance,
-        "image_guidance": (
-            facts.default_image_guidance if own.image_guidance is None else own.image_guidance
-        ),
-    }
+    image = own.image_guidance
+    return sampler_told(
+        steps=facts.default_steps if own.steps is None else own.steps,
+        guidance=facts.default_guidance if own.guidance is None else own.guidance,
+        image_guidance=facts.default_image_guidance if image is None else image,
+    )
 
 
 def maker_of(farm: Farm, board: Storyboard, stage: Stage = Stage.BASE) -> Maker:
