@@ -38,9 +38,8 @@ def latents(pipe: DreaMontagePipeline, *conditions: Keyframe, **how: Any) -> Ten
         "a cat",
         conditions=conditions,
         num_frames=9,
-        max_sequence_length=32,
         output_type="latent",
-        **{**ONCE, "guidance_scale": 1.0} | how,
+        **{**ONCE, "guidance_scale": 1.0, "max_sequence_length": 32} | how,
     ).frames
     return made
 
@@ -61,6 +60,21 @@ def test_a_film_goes_as_many_times_as_far_where_its_conditions_lead_it(
         expected[:, :, 1] = led[:, :, 1]
     assert not torch.allclose(free, led, atol=1e-2)
     assert torch.allclose(farther, expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("folder", ["tiny_i2v_clip", "tiny_flf2v"])
+def test_a_model_with_an_image_encoder_is_led_too(
+    request: pytest.FixtureRequest, folder: str
+) -> None:
+    """Its encoder sees the conditions in both calls, so what is led away from is no film of its
+    own; but the way is the same, and the farther the heavier it weighs."""
+    pipe = DreaMontagePipeline.from_pretrained(request.getfixturevalue(folder))
+    once, twice, thrice = (
+        latents(pipe, still(4), image_guidance_scale=weight, max_sequence_length=512)
+        for weight in (1.0, 2.0, 3.0)
+    )
+    assert not torch.allclose(once, twice, atol=1e-2)
+    assert torch.allclose(thrice - once, 2 * (twice - once), atol=1e-4)
 
 
 def test_each_guidance_leads_in_its_own_direction(tiny_ours: Path) -> None:
