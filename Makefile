@@ -5,7 +5,10 @@ BIN = $(VENV)/bin
 # Threads that spin while they wait make torch several times slower on cores that others use too.
 export OMP_WAIT_POLICY ?= PASSIVE
 EXAMPLES = last-frame style-change scale-change clip-to-clip extension mixed larger
-.PHONY: install demo test test-all lint bench evaluate clean
+# How many tests run side by side, and how many threads torch has in each: two cores in all.
+JOBS ?= 2
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/pytest -n $(JOBS) --dist loadgroup
+.PHONY: install demo check test test-all lint bench rooms mutants evaluate clean
 
 install: $(VENV)/.installed
 
@@ -24,11 +27,15 @@ demo: install
 	@$(BIN)/dreamontage up 2>/dev/null
 	@echo "End the studio with: $(BIN)/dreamontage down"
 
+# Three tiers: what needs no server and takes three minutes; all but slow tests; all.
+check: install lint
+	$(PYTEST) -m "not server and not medium and not slow"
+
 test: install lint
-	$(BIN)/pytest -m "not slow"
+	$(PYTEST) -m "not slow"
 
 test-all: install lint
-	$(BIN)/pytest
+	$(PYTEST)
 
 lint: install
 	$(BIN)/ruff check .
@@ -39,9 +46,17 @@ lint: install
 bench: install
 	$(BIN)/python -m bench
 
+# The import graph: rooms, floors, circles.
+rooms: install
+	$(BIN)/python -m bench.rooms
+
+# Hours for all areas; goes on where it was stopped. One area: make mutants MUTANTS=planning
+mutants: install
+	$(BIN)/python -m bench.mutants $(MUTANTS)
+
 # Minutes; killed and started again it goes on. More: make evaluate EVALUATE='FOLDER --clips 64 --sr F'
 evaluate: install
 	$(BIN)/dreamontage evaluate $(EVALUATE)
 
 clean:
-	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf $(VENV) build *.egg-info .hypothesis .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -10,7 +10,7 @@ from setuptools import setup
 from setuptools.command.build_py import build_py
 
 HERE = Path(__file__).parent
-# Where an installed package looks for them: see dreamontage/shipped.py.
+# Where an installed package looks for them: see dreamontage/models/bundled.py.
 CARRIED = {"prefect.yaml": "flows/prefect.yaml", "weights": "dreamontage/weights"}
 
 

@@ -12,10 +12,13 @@ import transformers
 from rich.console import Console
 from rich.table import Table
 
-from bench import gate, memory, models, options, scorer, speed, states
+from bench import gate, memory, models, options, speed, states
 from bench.clock import DEVICE, machine
 from dreamontage import DreaMontagePipeline
 from dreamontage.scorer import Verdict
+from dreamontage.training.scorers import comparison
+from dreamontage.training.scorers.discriminator import HELD_OUT_SURFACE
+from dreamontage.training.synthetic.photos import load_photos
 
 WEIGHTS = Path(__file__).parents[1] / "weights" / "nano"
 TABLES = ("memory", "speed", "states", "options", "scorer", "gate")
@@ -115,7 +118,7 @@ def show_options(console: Console, folder: Path, *, compile: bool) -> None:
 def show_scorer(console: Console, clips: int) -> None:
     names = {
         "seeds": "held-out seeds",
-        "surface": f"held-out surface, {scorer.HELD_OUT_SURFACE}",
+        "surface": f"held-out surface, {HELD_OUT_SURFACE}",
         "photos": "photos as worlds, none of them trained on",
     }
     for each, title in names.items():
@@ -125,7 +128,9 @@ def show_scorer(console: Console, clips: int) -> None:
             title=f"Cut severity on {title}",
             caption="right: with the thresholds that are best on these clips",
         )
-        for row in scorer.rows(scorer.held_out(each, clips), scorer.networks()):
+        photos_NCHW = load_photos(gate.EXAMPLES) if each == "photos" else None
+        batches = comparison.held_out(each, clips, photos_NCHW=photos_NCHW)
+        for row in comparison.rows(batches, comparison.networks()):
             low, high = row.interval
             shown.add_row(
                 row.name,
@@ -139,7 +144,7 @@ def show_scorer(console: Console, clips: int) -> None:
     shown = Table(
         "fault", "clips", "AUC", "levels off", title="The discriminator, by kind of fault"
     )
-    for kind, (count, area, off) in scorer.kinds(clips).items():
+    for kind, (count, area, off) in comparison.kinds(clips).items():
         shown.add_row(kind.value, str(count), f"{area:.3f}", f"{off:.2f}")
     console.print(shown)
 

@@ -18,12 +18,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from bench.shots import plain
-from dreamontage.training import worlds
-from dreamontage.training.captions import FPS, Action
+from dreamontage.media.optical_flow import DenseFlow
 from dreamontage.training.curation import flow
 from dreamontage.training.curation.actions import find_actions
-from dreamontage.training.curation.motion import MotionWatcher
+from dreamontage.training.curation.motion import CameraMotionEstimator
+from dreamontage.training.synthetic import worlds
+from dreamontage.training.synthetic.captions import FPS, Action
 
 FRAMES, HEIGHT, WIDTH = 81, 96, 160
 _NEAR = FPS // 4
@@ -39,11 +39,11 @@ _ALIKE = {
 
 
 def measured(frames_THWC: NDArray[np.uint8]) -> list[Action]:
-    watcher, optical, before = MotionWatcher(Fraction(FPS)), flow.estimator(), None
+    watcher, optical, before = CameraMotionEstimator(Fraction(FPS)), DenseFlow(), None
     for index, frame_HWC in enumerate(frames_THWC):
         grey_HW = flow.small(frame_HWC)
-        flow_HW2 = None if before is None else optical.calc(before, grey_HW, None)
-        watcher.see(index, grey_HW, flow_HW2)
+        flow_HW2 = None if before is None else optical(before, grey_HW)
+        watcher.update(index, grey_HW, flow_HW2)
         before = grey_HW
     return find_actions(watcher.track(), Fraction(FPS))
 
@@ -71,7 +71,7 @@ def main() -> None:
     for batch in range(-(-options.clips // 8)):
         scenes = worlds.sample(options.seed + batch, 8, frames=FRAMES, height=HEIGHT, width=WIDTH)
         pixels = (scenes.render().permute(0, 2, 3, 4, 1) * 127.5 + 127.5).round().clamp(0, 255)
-        for clip in plain(scenes):
+        for clip in scenes.unbroken():
             true, frames_THWC = scenes.actions[clip], pixels[clip].byte().numpy()
             found = measured(frames_THWC)
             borders = [after.start for after in found[1:]]

@@ -16,14 +16,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bench.scorer import PHOTOS, SEED, WEIGHTS, Pixels, auc, pixels
+from dreamontage.models import bundled
 from dreamontage.models.codec import LinearCodec
 from dreamontage.scorer import Film, Mark, Verdict, judge
-from dreamontage.scorer.measures import PIXELS, OnePass, movement
-from dreamontage.seeds import derive
-from dreamontage.training import disguises, faults, missteps, worlds
-from dreamontage.training.photos import load_photos
+from dreamontage.scorer.measures import PIXELS, OnePass, flow_metrics
+from dreamontage.storyboard.seeds import derive
+from dreamontage.training.scorers.comparison import SEED, Pixels, auc, pixels
+from dreamontage.training.synthetic import cuts, degradations, motion_faults, worlds
+from dreamontage.training.synthetic.photos import load_photos
 
+EXAMPLES = Path(__file__).parents[1] / "examples" / "assets"
 FPS = Fraction(16)
 SIZES = ((64, 64), (80, 128), (144, 256), (128, 128))
 FRAMES = (33, 65, 129, 97)
@@ -48,7 +50,7 @@ def judged(name: str, films: Iterator[Pixels]) -> Row:
         marks = tuple(
             Mark(frame=at, picture=frames_THWC[at : at + 1]) for at in (0, last // 3, last)
         )
-        scores = PIXELS.watch(Film(path=Path("unread"), fps=FPS, marks=marks), frames_THWC)
+        scores = PIXELS.measure_frames(Film(path=Path("unread"), fps=FPS, marks=marks), frames_THWC)
         judgement = judge(scores, takes_left=1, fps=FPS)
         verdicts[judgement.verdict] += 1
         reasons.update({reason.split(" = ")[0] for reason in judgement.reasons})
@@ -64,13 +66,13 @@ def clips(seed: int, batch: int, index: int) -> Tensor:
         frames=FRAMES[(index // 2) % len(FRAMES)],
         height=height,
         width=width,
-        photos_NCHW=load_photos(PHOTOS) if index % 2 else None,
+        photos_NCHW=load_photos(EXAMPLES) if index % 2 else None,
     ).render()
 
 
 def good(count: int) -> Iterator[Row]:
     """Good films: as they are, through the codec, as weak models leave them; and long ones."""
-    codec = LinearCodec.from_pretrained(WEIGHTS / "nano" / "vae")
+    codec = LinearCodec.from_pretrained(bundled.weights("nano") / "vae")
     seed = derive(SEED, "good")
 
     def films(look: str) -> Iterator[Pixels]:
@@ -80,8 +82,8 @@ def good(count: int) -> Iterator[Row]:
             if look == "codec":
                 made = codec.decode(codec.encode(made, False)[0].mean, False)[0]
             elif look == "weak":
-                made = disguises.faded(made, generator=generator)
-                made = disguises.weakened(made, generator=generator, codec=codec, share=1.0)
+                made = degradations.reduce_contrast(made, generator=generator)
+                made = degradations.degrade(made, generator=generator, codec=codec, share=1.0)
             yield from (pixels(clip) for clip in made)
 
     def long_films() -> Iterator[Pixels]:
@@ -100,32 +102,34 @@ def faulty(count: int) -> Iterator[Row]:
     for level in (4, 2):
         levels_B = torch.full((4,), level)
 
-        def cut(kind: faults.CutFault, levels_B: Tensor = levels_B) -> Iterator[Pixels]:
+        def cut(kind: cuts.CutKind, levels_B: Tensor = levels_B) -> Iterator[Pixels]:
             for index in range(count // 8):
                 made = clips(seed, 4, index)
                 generator = torch.Generator().manual_seed(index)
-                cuts = faults.cut(
+                damaged = cuts.add_cuts(
                     made, made.roll(1, 0), generator=generator, levels_B=levels_B, kinds=[kind]
                 )
                 yield from (
                     pixels(clip)
-                    for clip, found in zip(cuts.clips_BCTHW, cuts.levels_B, strict=True)
+                    for clip, found in zip(damaged.clips_BCTHW, damaged.levels_B, strict=True)
                     if found == levels_B[0]
                 )
 
-        def misstep(kind: missteps.MotionFault, levels_B: Tensor = levels_B) -> Iterator[Pixels]:
+        def add_motion_fault(
+            kind: motion_faults.MotionFault, levels_B: Tensor = levels_B
+        ) -> Iterator[Pixels]:
             for index in range(count // 8):
                 made = clips(seed, 4, index)
                 generator = torch.Generator().manual_seed(index)
-                moved = missteps.misstep(
+                moved = motion_faults.add_motion_fault(
                     made, made.roll(1, 0), generator=generator, levels_B=levels_B, kinds=[kind]
                 )
                 yield from (pixels(clip) for clip in moved.clips_BCTHW)
 
-        for kind in faults.KINDS:
+        for kind in cuts.KINDS:
             yield judged(f"{kind.value}, level {level}", cut(kind))
-        for motion in missteps.KINDS:
-            yield judged(f"{motion.value}, level {level}", misstep(motion))
+        for motion in motion_faults.KINDS:
+            yield judged(f"{motion.value}, level {level}", add_motion_fault(motion))
 
     def dissolves() -> Iterator[Pixels]:
         for index in range(count // 8):
@@ -139,8 +143,8 @@ def faulty(count: int) -> Iterator[Row]:
 
 def motion(count: int, *, weak: bool) -> dict[str, float]:
     """AUC of `motion_jolt`, wrong subjects against the same moving right, by fault and level."""
-    codec = LinearCodec.from_pretrained(WEIGHTS / "nano" / "vae")
-    measure = OnePass((movement,))
+    codec = LinearCodec.from_pretrained(bundled.weights("nano") / "vae")
+    measure = OnePass((flow_metrics,))
     rows: list[tuple[str, int, float]] = []
     for index in range(count // 8):
         height, width = SIZES[index % 2]
@@ -149,13 +153,15 @@ def motion(count: int, *, weak: bool) -> dict[str, float]:
         )
         generator = torch.Generator().manual_seed(index)
         levels_B = 1 + torch.randint(4, (8,), generator=generator)
-        moved = missteps.misstep(made, made.roll(1, 0), generator=generator, levels_B=levels_B)
+        moved = motion_faults.add_motion_fault(
+            made, made.roll(1, 0), generator=generator, levels_B=levels_B
+        )
         for clips_BCTHW, wrong in ((moved.clean_BCTHW, False), (moved.clips_BCTHW, True)):
             if weak:
                 look = torch.Generator().manual_seed(index)
-                clips_BCTHW = disguises.weakened(clips_BCTHW, generator=look, codec=codec)
+                clips_BCTHW = degradations.degrade(clips_BCTHW, generator=look, codec=codec)
             for clip, kind, level in zip(clips_BCTHW, moved.kinds, levels_B.tolist(), strict=True):
-                scores = measure.watch(Film(path=Path("unread"), fps=FPS), pixels(clip))
+                scores = measure.measure_frames(Film(path=Path("unread"), fps=FPS), pixels(clip))
                 rows.append((kind.value, level if wrong else 0, scores[0].value))
     values_N = np.array([value for _, _, value in rows])
     levels_N = np.array([level for _, level, _ in rows])
@@ -164,7 +170,7 @@ def motion(count: int, *, weak: bool) -> dict[str, float]:
     for level in range(1, 5):
         some_N = (levels_N == 0) | (levels_N == level)
         out[f"level {level}"] = auc(values_N[some_N], levels_N[some_N] > 0)
-    for kind in missteps.KINDS:
+    for kind in motion_faults.KINDS:
         some_N = (levels_N == 0) | ((kinds_N == kind.value) & (levels_N > 1))
         out[f"{kind.value}, level 2 to 4"] = auc(values_N[some_N], levels_N[some_N] > 0)
     return out

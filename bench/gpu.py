@@ -26,12 +26,17 @@ from torch import Tensor
 
 from bench.clock import DEVICE, in_turns, machine, now, seconds
 from dreamontage import DreaMontagePipeline
-from dreamontage.estimate import _Shape
+from dreamontage.families.wan import WanModel
+from dreamontage.families.wan_text import WanTextTask
 from dreamontage.models.autoencoder import decode
 from dreamontage.models.transformer import DreaMontageTransformer3DModel
-from dreamontage.plan import Segment, plan_shot
-from dreamontage.sampling import Denoiser, denoise, state_from_bytes, state_to_bytes
-from dreamontage.sar import fuse
+from dreamontage.pipeline.sar import fuse
+from dreamontage.planning.cost import _Shape
+from dreamontage.planning.segments import Segment, plan_shot
+from dreamontage.sampling.denoise import denoise
+from dreamontage.sampling.guiders import Branch, PromptGuidance
+from dreamontage.sampling.schedulers import with_timesteps
+from dreamontage.sampling.state import state_from_bytes, state_to_bytes
 from dreamontage.storyboard import PromptSpan
 
 BIG = DEVICE.type == "cuda"
@@ -89,7 +94,7 @@ def inputs(seed: int = 1) -> dict[str, Any]:
     }
 
 
-def told(difference: Tensor, of: Tensor) -> str:
+def difference_text(difference: Tensor, of: Tensor) -> str:
     if not difference.any():
         return "equal to the bit"
     share = float(difference.float().norm() / of.float().norm())
@@ -99,7 +104,7 @@ def told(difference: Tensor, of: Tensor) -> str:
 @torch.no_grad()
 def same_as_diffusers(models: Models) -> str:
     (expected,), (made,) = models.stock(**inputs()), models.ours(**inputs())
-    return told(made - expected, expected)
+    return difference_text(made - expected, expected)
 
 
 @torch.no_grad()
@@ -111,7 +116,7 @@ def grown(models: Models) -> str:
     beside = draw(1, 20, LATENTS, HEIGHT, WIDTH, seed=9).to(DTYPE)
     given["hidden_states"] = torch.cat((given["hidden_states"], beside), 1)
     (made,) = models.ours(**given)
-    return told(made - expected, expected)
+    return difference_text(made - expected, expected)
 
 
 @torch.no_grad()
@@ -134,7 +139,7 @@ def speed(models: Models) -> str:
 
 @torch.no_grad()
 def compiled(models: Models) -> str:
-    """The blocks compiled one by one, as ``dreamontage.speed`` and training do it."""
+    """The blocks compiled one by one, as the pipeline and training do it."""
     given = inputs()
     (before,) = models.ours(**given)
     plain = min(seconds(lambda: models.ours(**given)) for _ in range(4))
@@ -169,20 +174,19 @@ def loop(scheduler: str, state: bytes | None = None) -> Iterator[Any]:
     torch.manual_seed(3)
     experts = [made(DreaMontageTransformer3DModel, num_layers=2) for _ in range(2)]
     prompt, negative = (draw(1, TEXT, WAN_1_3B["text_dim"], seed=seed).to(DTYPE) for seed in (5, 6))
-    denoiser = Denoiser(
-        experts=experts,
-        guidance=[4.0, 3.0],
-        boundary=700.0,
-        prompt_BSD=prompt,
-        negative_prompt_BSD=negative,
+    noise_BCLHW = draw(1, 16, LATENTS, HEIGHT, WIDTH, seed=7)
+    task = WanTextTask(
+        model=WanModel(
+            experts=experts,
+            guiders=[[PromptGuidance(scale=4.0)], [PromptGuidance(scale=3.0)]],
+            prompts={Branch.CONDITIONAL: prompt, Branch.PROMPT_UNCONDITIONAL: negative},
+            boundary=700.0,
+        ),
+        latents=noise_BCLHW,
+        scheduler=with_timesteps(SCHEDULERS[scheduler](), STEPS, noise_BCLHW.device),
+        generator=None,
     )
-    return denoise(
-        denoiser,
-        SCHEDULERS[scheduler](),
-        noise_BCLHW=draw(1, 16, LATENTS, HEIGHT, WIDTH, seed=7),
-        steps=STEPS,
-        state=None if state is None else state_from_bytes(state),
-    )
+    return denoise(task, None if state is None else state_from_bytes(state))
 
 
 def resumed(scheduler: str) -> str:
@@ -191,13 +195,15 @@ def resumed(scheduler: str) -> str:
     for step, state in enumerate(stored[:-1], 1):
         last = deque(loop(scheduler, state), maxlen=1)[0].latents_BCLHW.cpu()
         if not torch.equal(last, whole):
-            return f"after step {step}: " + told(last - whole, whole)
+            return f"after step {step}: " + difference_text(last - whole, whole)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder)
         (path / "state").write_bytes(stored[2])
         subprocess.run([sys.executable, "-m", "bench.gpu", scheduler, folder], check=True)
         last = load_file(path / "latents")["latents"]
-    return f"after each of {STEPS - 1} steps, and in a new process: " + told(last - whole, whole)
+    return f"after each of {STEPS - 1} steps, and in a new process: " + difference_text(
+        last - whole, whole
+    )
 
 
 @torch.no_grad()

@@ -18,14 +18,15 @@ from pathlib import Path
 
 from torch import Tensor
 
+from bench.models import Size
 from dreamontage import DreaMontagePipeline
-from dreamontage.plan import Segment, plan_shot
+from dreamontage.planning.segments import Segment, plan_shot
+from dreamontage.rendering.take import write_take
 from dreamontage.storyboard import PromptSpan
-from dreamontage.take import write_take
 
 SEGMENTS = (4, 16, 64)
 STEPS = 2
-_SIZE = {"width": 64, "height": 64}
+_SIZE: Size = {"width": 64, "height": 64}
 
 
 def measure(weights: Path, segments: int) -> dict[str, float]:

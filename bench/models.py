@@ -4,14 +4,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 from diffusers import AutoencoderKLWan, UniPCMultistepScheduler, WanImageToVideoPipeline
 
 from bench.clock import DEVICE
 from dreamontage import DreaMontagePipeline
-from tests.fixtures.tiny import TEXT, Z, tiny_text, tiny_transformer, tiny_vae
+from dreamontage.models.random_weights import TEXT, Z, tiny_text, tiny_transformer, tiny_vae
+
+
+class Size(TypedDict):
+    """Of a film, in pixels."""
+
+    height: int
+    width: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,7 +27,7 @@ class Shape:
 
     name: str
     transformer: dict[str, Any]
-    vae: dict[str, Any] | None  # None: the tests' tiny one
+    vae: dict[str, Any] | None  # None: the tiny one
     dtype: torch.dtype
     call: dict[str, int]
     steps: int
@@ -84,7 +91,7 @@ def ours(folder: Path) -> DreaMontagePipeline:
     return _loaded(DreaMontagePipeline, folder)
 
 
-def theirs(folder: Path) -> WanImageToVideoPipeline:
+def theirs(folder: Path) -> Any:
     return _loaded(WanImageToVideoPipeline, folder)
 
 

@@ -6,14 +6,14 @@ import importlib.util
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 
 from bench.clock import DEVICE, in_turns, seconds
+from bench.models import Size
 from dreamontage import DreaMontagePipeline
-from dreamontage.plan import Segment
-from dreamontage.sampling import DenoiseState
-from dreamontage.speed import (
+from dreamontage.pipeline.acceleration import (
     FirstBlock,
     Mag,
     SpeedOptions,
@@ -23,6 +23,8 @@ from dreamontage.speed import (
     mag_ratios,
     resumable,
 )
+from dreamontage.planning.segments import Segment
+from dreamontage.sampling.state import DenoiseState
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +39,7 @@ class Row:
 def table(
     load: Callable[[], DreaMontagePipeline],
     *,
-    size: dict[str, int],
+    size: Size,
     latents: int,
     steps: int,
     turns: int,
@@ -75,7 +77,7 @@ def table(
         apply(pipe, options)
         off = (run(pipe) - reference_BCLHW).norm() / reference_BCLHW.norm()
         *_, ratio = in_turns(
-            lambda pipe=pipe: seconds(lambda: run(pipe)), lambda: seconds(lambda: run(plain)), turns
+            partial(seconds, partial(run, pipe)), partial(seconds, partial(run, plain)), turns
         )
         (effect,) = describe(options)
         yield Row(

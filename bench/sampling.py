@@ -2,8 +2,8 @@
 
 Films at four keyframes, none of them the evaluation's, with each of the settings given, by their
 names in the model's ``model_index.json``: ``--as default_steps=4``, or
-``--as default_image_guidance=1,temperature=1``, or ``--as ''`` for its own. The judge sets them
-beside optical flow through the codec, and beside the first of them, film by film. Killed and
+``--as default_image_guidance=1,initial_noise_scale=1``, or ``--as ''`` for its own. The judge sets
+them beside optical flow through the codec, and beside the first of them, film by film. Killed and
 started again, it goes on.
 """
 
@@ -23,10 +23,11 @@ from rich.table import Table
 
 from dreamontage.evaluation import judge, names
 from dreamontage.evaluation.evaluate import plan_for
-from dreamontage.evaluation.methods import OpticalFlow, ThroughCodec
+from dreamontage.evaluation.methods import CodecRoundTrip, OpticalFlow
 from dreamontage.evaluation.models import Model
 from dreamontage.evaluation.statistics import bootstrap
 from dreamontage.evaluation.store import Store
+from dreamontage.models.folder import current_names
 
 ROOT = Path(__file__).parents[1]
 FIRST = 200
@@ -38,10 +39,10 @@ SHOWN = ("motion", "motion_error", "motion_amount", "flicker", "sharpness", "fid
 def read_settings(text: str) -> dict[str, Any]:
     """``a=1,b=null`` as a mapping; values are JSON's. Raises ValueError for what is none."""
     pairs = [each.partition("=") for each in text.split(",") if each]
-    return {name: json.loads(value) for name, _, value in pairs}
+    return current_names({name: json.loads(value) for name, _, value in pairs})
 
 
-def sampled(folder: Path, settings: Mapping[str, Any]) -> Model:
+def model_with_sampler(folder: Path, settings: Mapping[str, Any]) -> Model:
     """The folder's model, sampled in this way."""
     model = Model.load(names.OURS, folder, "cpu")
     unknown = settings.keys() - model.pipe.config.keys()
@@ -59,22 +60,22 @@ def main() -> None:
     parser.add_argument("--films", type=int, default=32)
     parser.add_argument("--photos", type=Path, default=ROOT / "examples" / "assets")
     parser.add_argument("--out", type=Path, default=Path("out/sampling"))
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     torch.set_num_threads(1)
 
-    plan = plan_for(given.folder, clips=FIRST + given.films, photos=given.photos)
+    plan = plan_for(arguments.folder, clips=FIRST + arguments.films, photos=arguments.photos)
     tasks = plan.four()[FIRST:]
-    store = Store(given.out)
-    own = sampled(given.folder, {})
-    flow = ThroughCodec(names.FLOW_CODEC, OpticalFlow(), own.pipe.vae, own.pipe.revision)
+    store = Store(arguments.out)
+    own = model_with_sampler(arguments.folder, {})
+    flow = CodecRoundTrip(names.FLOW_CODEC, OpticalFlow(), own.pipe.vae, own.pipe.revision)
     shown = Table(
         *("sampled", "wins/ties/losses", "lead", "more than the first row's", *SHOWN),
-        title=f"{given.films} films at four keyframes, beside {names.FLOW_CODEC}",
+        title=f"{arguments.films} films at four keyframes, beside {names.FLOW_CODEC}",
         caption="lead: the judge's overall one, in margins, the mean over films",
     )
     first_N = np.zeros(len(tasks))
-    for number, settings in enumerate(given.settings or [{}]):
-        model = sampled(given.folder, settings)
+    for number, settings in enumerate(arguments.settings or [{}]):
+        model = model_with_sampler(arguments.folder, settings)
         leads, verdicts, scores = [], [], []
         for done, task in enumerate(tasks):
             print(f"{settings or 'as it is'}: {done} of {len(tasks)}", file=sys.stderr, flush=True)

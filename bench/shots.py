@@ -31,12 +31,12 @@ from rich.table import Table
 from scenedetect import AdaptiveDetector, ContentDetector, FrameTimecode, StatsManager
 
 from dreamontage import media
+from dreamontage.media.optical_flow import DenseFlow
 from dreamontage.models.codec import LinearCodec
-from dreamontage.training import worlds
 from dreamontage.training.curation import flow
-from dreamontage.training.curation.shots import ShotWatcher
-from dreamontage.training.photos import load_photos
-from dreamontage.training.scenes import Scenes
+from dreamontage.training.curation.shots import ShotDetector
+from dreamontage.training.synthetic import worlds
+from dreamontage.training.synthetic.photos import load_photos
 
 HERE = Path(__file__).parents[1]
 WIDTH, HEIGHT, FRAMES, FPS = 160, 96, 49, 16
@@ -88,17 +88,7 @@ def _worlds(seed: int, photos: torch.Tensor) -> Pixels:
     scenes = worlds.sample(
         seed, _BATCH, frames=3 * FRAMES, height=HEIGHT, width=WIDTH, photos_NCHW=photos
     )
-    return _bytes(scenes.render()[plain(scenes)])
-
-
-def plain(scenes: Scenes) -> list[int]:
-    """The clips without a passage to another world or a change of style: those dissolve as well."""
-    changed: set[int] = set()
-    if scenes.passages is not None:
-        changed |= set(scenes.passages.clips_P.tolist())
-    if scenes.restyles is not None:
-        changed |= set(scenes.restyles.clips_S.tolist())
-    return [clip for clip in range(len(scenes.actions)) if clip not in changed]
+    return _bytes(scenes.render()[scenes.unbroken()])
 
 
 def _bytes(video_BCTHW: torch.Tensor) -> Pixels:
@@ -149,8 +139,8 @@ def encoded(film: Film, codec: LinearCodec, path: Path) -> Path:
     frames_THWC, crf = film.frames_THWC, "16"
     if film.route == "our codec":
         video_BCTHW = torch.from_numpy(frames_THWC).permute(3, 0, 1, 2)[None] / 127.5 - 1
-        latents = codec.encode(video_BCTHW).latent_dist.mode()
-        frames_THWC = _bytes(codec.decode(latents).sample)[0]
+        latents = codec.encode(video_BCTHW, return_dict=False)[0].mode()
+        frames_THWC = _bytes(codec.decode(latents, return_dict=False)[0])[0]
     else:
         crf = film.route.removeprefix("crf ")
     raw = ("-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{WIDTH}x{HEIGHT}", "-r", str(FPS))
@@ -161,11 +151,11 @@ def encoded(film: Film, codec: LinearCodec, path: Path) -> Path:
 
 
 def ours(frames: Sequence[Pixels]) -> bool:
-    watcher, optical, before = ShotWatcher(Fraction(FPS)), flow.estimator(), None
+    watcher, optical, before = ShotDetector(Fraction(FPS)), DenseFlow(), None
     for index, frame_HWC in enumerate(frames):
         grey_HW = flow.small(frame_HWC)
-        flow_HW2 = None if before is None else optical.calc(before, grey_HW, None)
-        watcher.see(index, frame_HWC, grey_HW, flow_HW2)
+        flow_HW2 = None if before is None else optical(before, grey_HW)
+        watcher.update(index, frame_HWC, grey_HW, flow_HW2)
         before = grey_HW
     return bool(watcher.cuts())
 
@@ -222,7 +212,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     codec = LinearCodec.from_pretrained(HERE / "weights" / "nano" / "vae")
-    told: dict[tuple[str, str], list[tuple[bool, bool]]] = defaultdict(list)
+    results: dict[tuple[str, str], list[tuple[bool, bool]]] = defaultdict(list)
     scores: list[tuple[bool, float]] = []
     with tempfile.TemporaryDirectory() as folder:
         for film in films(options.films, options.seed):
@@ -237,8 +227,8 @@ def main() -> None:
             for name, detect in DETECTORS.items():
                 answer = (film.more, detect(frames))
                 for group in ("all", film.kind, film.route):
-                    told[name, group].append(answer)
-    show(told, options.films)
+                    results[name, group].append(answer)
+    show(results, options.films)
     threshold, answers = best(scores)
     print(
         f"ContentDetector at the threshold that is best on these very films, {threshold:.1f}: "
@@ -253,20 +243,20 @@ def precision_recall(answers: Sequence[tuple[bool, bool]]) -> str:
     return f"{right / max(1, said):.3f} / {right / max(1, more):.3f}"
 
 
-def show(told: dict[tuple[str, str], list[tuple[bool, bool]]], count: int) -> None:
+def show(results: dict[tuple[str, str], list[tuple[bool, bool]]], count: int) -> None:
     """Precision and recall overall and by route, then what share of each kind is dropped."""
     console = Console()
     shown = Table("films", *(f"{name}: precision / recall" for name in DETECTORS))
     for group in ("all", *ROUTES):
         row = []
         for name in DETECTORS:
-            row.append(precision_recall(told[name, group]))
-        shown.add_row(f"{group} ({len(told['ours', group])})", *row)
+            row.append(precision_recall(results[name, group]))
+        shown.add_row(f"{group} ({len(results['ours', group])})", *row)
     console.print(f"{count} films")
     console.print(shown)
     kinds = Table("kind", *(f"{name}: dropped" for name in DETECTORS))
     for kind in dict.fromkeys((*ONE, *MORE)):
-        answers = {name: told[name, kind] for name in DETECTORS}
+        answers = {name: results[name, kind] for name in DETECTORS}
         kinds.add_row(
             f"{kind} ({len(answers['ours'])})",
             *(f"{sum(said for _, said in each)} of {len(each)}" for each in answers.values()),

@@ -17,7 +17,7 @@ from bench.clock import between, in_turns, now, seconds, step_seconds
 from bench.models import SHAPE
 from dreamontage import Keyframe
 from dreamontage.models import autoencoder
-from dreamontage.request import plan_request
+from dreamontage.pipeline.request import plan_request
 
 GUIDANCE = 5.0  # so that the model is asked twice a step
 PROMPT = "a cat walks"
@@ -47,7 +47,8 @@ def table(folder: Path) -> list[tuple[str, float, float, float]]:
 
     def our_film() -> Any:
         conditions = [Keyframe(image=still, frame=0)]
-        return ours(conditions=conditions, generator=seeded(), **asked).frames
+        made: Any = ours(conditions=conditions, generator=seeded(), **asked)
+        return made.frames
 
     def their_film() -> Any:
         return theirs(image=still, generator=seeded(), **asked).frames

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,21 +14,29 @@ from torch import Tensor
 
 from bench import models
 from bench.clock import DEVICE, between, now, seconds
-from bench.models import SHAPE
+from bench.models import SHAPE, Size
 from bench.speed import GUIDANCE, PROMPT
-from dreamontage.plan import Segment
-from dreamontage.sampling import DenoiseState, denoise, state_from_bytes, state_to_bytes
+from dreamontage.planning.segments import Segment
+from dreamontage.sampling.denoise import denoise
+from dreamontage.sampling.schedulers import scheduler_step, with_timesteps
+from dreamontage.sampling.state import DenoiseState, state_from_bytes, state_to_bytes
 
 _REPEATS = 9
 
 
+@dataclass(frozen=True, kw_only=True)
 class _Nothing:
-    """Asks no model: for the state's size, only the shape of what it would say matters."""
+    """A task without a model: for the state's size, only the shape of its velocity matters."""
 
-    given = None
+    latents: Tensor
+    scheduler: Any
+    generator: torch.Generator | None = None
 
-    def __call__(self, latents_BCLHW: Tensor, t: Tensor) -> Tensor:
-        return torch.zeros_like(latents_BCLHW)
+    def step(self, latents: Tensor, t: Tensor) -> Tensor:
+        return scheduler_step(self.scheduler, torch.zeros_like(latents), t, latents)
+
+    def finish(self, latents: Tensor) -> Tensor:
+        return latents
 
 
 def table(folder: Path) -> list[tuple[str, int, float, float, float | None]]:
@@ -36,7 +45,7 @@ def table(folder: Path) -> list[tuple[str, int, float, float, float | None]]:
     The history of UniPC is full from its second step on, so a later state is no larger.
     """
     pipe = models.ours(folder)
-    size = {name: SHAPE.call[name] for name in ("height", "width")}
+    size: Size = {"height": SHAPE.call["height"], "width": SHAPE.call["width"]}
     latents = 1 + (SHAPE.call["num_frames"] - 1) // 4
     segment = Segment(index=0, start=0, stop=latents, tail=0, prompt=PROMPT, conditions=(), seed=0)
     states = pipe.denoise_segment(
@@ -52,7 +61,8 @@ def table(folder: Path) -> list[tuple[str, int, float, float, float | None]]:
         prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0
     )
     noise_BCLHW = torch.randn(1, 16, 21, 60, 104).to(DEVICE)
-    _, real = _timed(denoise(_Nothing(), scheduler, noise_BCLHW=noise_BCLHW, steps=4))  # type: ignore[arg-type]
+    scheduler = with_timesteps(scheduler, 4, noise_BCLHW.device)
+    _, real = _timed(denoise(_Nothing(latents=noise_BCLHW, scheduler=scheduler)))
     return [
         (f"this bench's: {SHAPE.name.split('; ')[1]}", *_cost(state), step),
         ("Wan 480p: 81 frames of 832x480", *_cost(real), None),

@@ -1,1 +1,1 @@
-"""The farm's truth: what is wanted, what is done, and who holds what. Postgres only."""
+"""The state of the farm: storyboards, takes, segments, and the leases on them. Postgres only."""

@@ -52,7 +52,7 @@ class Binaries:
 def find_binaries(*, origin: Origin | None = None, version: int | None = None) -> list[Binaries]:
     """What this machine has, the system's before the wheel's, newest first; never empty.
 
-    Raises FileNotFoundError if nothing fits, and says what there is instead.
+    Raises FileNotFoundError, with a list of what was found, if nothing fits.
     """
     found = [*_system(), *_wheel()]
     fitting = [
@@ -96,9 +96,9 @@ def _installations(origin: Origin, folders: list[Path]) -> list[Binaries]:
 
 
 def _major(folder: Path) -> int:
-    told = subprocess.run(
+    output = subprocess.run(
         [folder / "postgres", "--version"], check=True, capture_output=True, text=True
     ).stdout
-    match = re.search(r"\d+", told)
-    assert match, f"{folder}/postgres --version said {told!r}"
+    match = re.search(r"\d+", output)
+    assert match, f"{folder}/postgres --version printed {output!r}"
     return int(match.group())

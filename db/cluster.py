@@ -1,4 +1,4 @@
-"""One Postgres cluster on disk: where it is put, whom it runs as, starting and stopping it.
+"""One Postgres cluster on disk: its place on disk, the user it runs as, starting and stopping it.
 
 Its home holds `data/`, `socket/`, `server.log` and, where the programs had to be copied to be
 within reach, `postgres/`. All of it belongs to the user who runs the server.
@@ -24,10 +24,13 @@ from db.binaries import Binaries, Origin, find_binaries
 SUPERUSER = "dreamontage"
 PORT = 5432  # only part of the socket's name; given always, so that PGPORT cannot change it
 
-_SOCKET_BYTES = 103  # of the whole path, on the meanest system (macOS); Linux takes 107
-_STAND_INS = ("postgres", "nobody")  # whom to run as instead of root, in order of preference
-_STAND_IN_PLACES = (Path("/var/lib"), Path("/var/tmp"))
-_START_SECONDS = 30.0
+_SOCKET_BYTES = 103  # the limit for the whole path on macOS, the lowest we know; Linux allows 107
+_UNPRIVILEGED_USERS = (
+    "postgres",
+    "nobody",
+)  # whom to run as instead of root, in order of preference
+_UNPRIVILEGED_PLACES = (Path("/var/lib"), Path("/var/tmp"))
+START_SECONDS = 30.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,11 +90,11 @@ class Cluster:
         if fsync_off:
             settings |= {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
         options = shlex.join(f"--{name}={value}" for name, value in settings.items())
-        deadline = time.monotonic() + _START_SECONDS
+        deadline = time.monotonic() + START_SECONDS
         while not self.answers():
             if time.monotonic() > deadline:
                 raise RuntimeError(f"Postgres in {self.home} does not start:\n{_end_of(log)}")
-            _forget_dead(self.data / "postmaster.pid")
+            _remove_stale_pid_file(self.data / "postmaster.pid")
             # After a killed postmaster this fails until its last child is gone, some 2 s.
             done = self._run(
                 binaries.bin / "pg_ctl",
@@ -111,8 +114,8 @@ class Cluster:
 
     def _binaries(self) -> Binaries:
         """Programs of the data's version which the user that the server runs as can execute."""
-        made_by = self.data / "PG_VERSION"
-        version = int(made_by.read_text()) if made_by.exists() else None
+        version_file = self.data / "PG_VERSION"
+        version = int(version_file.read_text()) if version_file.exists() else None
         found = find_binaries(origin=self.origin, version=version)
         for binaries in found:
             try:
@@ -159,39 +162,40 @@ class Cluster:
 
 
 def place_cluster(folder: Path, *, origin: Origin | None) -> Cluster:
-    """Make the home of a new cluster: in `folder`, or where root's stand-in can reach it.
+    """Make the home of a new cluster: in `folder`, or, for root, in a place that the user that
+    Postgres runs as can enter.
 
     Raises FileNotFoundError if the machine has no Postgres (of that origin).
     """
     home = folder / "cluster"
     origin = find_binaries(origin=origin)[0].origin
-    stand_in = _stand_in() if os.geteuid() == 0 else None
-    if stand_in and not all(path.stat().st_mode & 0o001 for path in home.parents):
-        place = next(place for place in _STAND_IN_PLACES if os.access(place, os.W_OK))
+    unprivileged = _unprivileged_user() if os.geteuid() == 0 else None
+    if unprivileged and not all(path.stat().st_mode & 0o001 for path in home.parents):
+        place = next(place for place in _UNPRIVILEGED_PLACES if os.access(place, os.W_OK))
         home = Path(tempfile.mkdtemp(prefix="dreamontage-", dir=place))
     home.mkdir(mode=0o700, exist_ok=True)
-    if stand_in:
-        os.chown(home, stand_in.pw_uid, stand_in.pw_gid)
+    if unprivileged:
+        os.chown(home, unprivileged.pw_uid, unprivileged.pw_gid)
     return Cluster(home=home, socket=home / "socket", origin=origin)
 
 
-def _stand_in() -> pwd.struct_passwd:
-    for name in _STAND_INS:
+def _unprivileged_user() -> pwd.struct_passwd:
+    for name in _UNPRIVILEGED_USERS:
         with suppress(KeyError):
             return pwd.getpwnam(name)
     raise RuntimeError(
-        f"Postgres does not run as root, and there is no user {' or '.join(_STAND_INS)}"
+        f"Postgres does not run as root, and there is no user {' or '.join(_UNPRIVILEGED_USERS)}"
     )
 
 
-def _forget_dead(pid_file: Path) -> None:
-    """Remove a pid file whose process is no living Postgres.
+def _remove_stale_pid_file(pid_file: Path) -> None:
+    """Remove a pid file whose process is not a running Postgres.
 
-    Postgres believes any process of its own user to be the one that wrote the file: a stranger
-    that got the number after the machine went down, or a killed postmaster that nobody reaps
-    in a container. It would never start. Children of a killed one still hold it back without
-    the file, since the key of their shared memory comes from the data folder itself.
-    Where there is no /proc, Postgres's own check has to do.
+    Postgres takes any process of its own user with that pid for the one that wrote the file: a
+    different program that got the pid after the machine went down, or a killed postmaster that
+    nothing reaps in a container. Postgres would never start. Children of a killed postmaster
+    still block a start without the file, because the key of their shared memory comes from the
+    data folder itself. Without /proc, Postgres's own check is the only one.
     """
     with suppress(FileNotFoundError, ProcessLookupError):
         pid = pid_file.read_text().split()[0]

@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from sqlalchemy import select
 
 from db.models import Curated
-from db.questions import Questions
+from db.queries import Queries
 
 _AT_ONCE = 5000  # keys in one statement
 
 
-class CuratedQuestions(Questions):
+class CuratedQueries(Queries):
     def curated(self, keys: Sequence[str]) -> dict[str, str]:
-        """The addresses of those of the keys that something was made for."""
+        """The address by key, for those of the keys that are stored."""
         found = {}
         for first in range(0, len(keys), _AT_ONCE):
             rows = self._all(select(Curated).where(Curated.key.in_(keys[first : first + _AT_ONCE])))
@@ -22,5 +22,5 @@ class CuratedQuestions(Questions):
         return found
 
     def add_curated(self, key: str, address: str) -> Curated:
-        """Say where something is; what was said of it before no longer holds."""
+        """Record where something is; a new address replaces the one before."""
         return self._upsert(Curated, key=key, address=address)

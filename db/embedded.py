@@ -51,23 +51,23 @@ class EmbeddedPostgres:
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         with self._locked():
-            cluster = self._remembered()
+            cluster = self._saved_cluster()
             if cluster is None:
                 cluster = place_cluster(self.folder, origin=self._origin)
             if not cluster.home.exists():
                 raise FileNotFoundError(
-                    f"{self._memory} says that the cluster is in {cluster.home}, which is gone;"
-                    f" bring it back, or remove {self._memory} to begin with an empty one"
+                    f"{self._cluster_file} says that the cluster is in {cluster.home}, which is "
+                    f"gone; restore it, or remove {self._cluster_file} to begin with an empty one"
                 )
             cluster = cluster.with_socket_folder()
-            self._remember(cluster)
+            self._save_cluster(cluster)
             if not cluster.answers():
                 cluster.start(fsync_off=self._fsync_off)
         return self.createdb(DATABASE)
 
     def stop(self) -> None:
         """Stop the server, ending its connections. Does nothing if it is not running."""
-        if self._remembered() is None:
+        if self._saved_cluster() is None:
             return
         with self._locked():
             if self._cluster.answers():
@@ -76,14 +76,14 @@ class EmbeddedPostgres:
     def delete(self) -> None:
         """Stop the server and remove the cluster with everything in it."""
         self.stop()
-        if cluster := self._remembered():
+        if cluster := self._saved_cluster():
             shutil.rmtree(cluster.home)
             shutil.rmtree(cluster.socket, ignore_errors=True)
-            self._memory.unlink()
+            self._cluster_file.unlink()
 
     @property
     def running(self) -> bool:
-        cluster = self._remembered()
+        cluster = self._saved_cluster()
         return cluster is not None and cluster.answers()
 
     def url(self, database: str = DATABASE, *, driver: str = "psycopg") -> str:
@@ -121,33 +121,33 @@ class EmbeddedPostgres:
         return found is not None
 
     @property
-    def _memory(self) -> Path:
+    def _cluster_file(self) -> Path:
         return self.folder / "cluster.json"
 
     @property
     def _cluster(self) -> Cluster:
-        cluster = self._remembered()
+        cluster = self._saved_cluster()
         if cluster is None:
             raise FileNotFoundError(f"{self.folder} holds no Postgres cluster: start it first")
         return cluster
 
-    def _remembered(self) -> Cluster | None:
-        if not self._memory.exists():
+    def _saved_cluster(self) -> Cluster | None:
+        if not self._cluster_file.exists():
             return None
-        told = json.loads(self._memory.read_text())
+        saved = json.loads(self._cluster_file.read_text())
         return Cluster(
-            home=Path(told["home"]), socket=Path(told["socket"]), origin=Origin(told["origin"])
+            home=Path(saved["home"]), socket=Path(saved["socket"]), origin=Origin(saved["origin"])
         )
 
-    def _remember(self, cluster: Cluster) -> None:
-        told = {
+    def _save_cluster(self, cluster: Cluster) -> None:
+        saved = {
             "home": str(cluster.home),
             "socket": str(cluster.socket),
             "origin": cluster.origin.value,
         }
-        partial = self._memory.with_suffix(".new")
-        partial.write_text(json.dumps(told, indent=2) + "\n")
-        partial.replace(self._memory)
+        partial = self._cluster_file.with_suffix(".new")
+        partial.write_text(json.dumps(saved, indent=2) + "\n")
+        partial.replace(self._cluster_file)
 
     @contextmanager
     def _locked(self) -> Iterator[None]:

@@ -1,7 +1,7 @@
-"""Ids that a person can read aloud, type, and find again in a log or a Prefect artifact's key.
+"""Ids that a person can read aloud, type, and find in a log or a Prefect artifact's key.
 
-A storyboard's id is drawn once, by whoever submits it; everything below it is numbered from it.
-So a task that runs twice names the same rows twice, and adding them twice changes nothing.
+A storyboard's id is drawn once, at submission; the ids below it are numbered from it. So a task
+that runs twice uses the same ids, and adding the same rows twice changes nothing.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
-"""Who may denoise a segment, and until when: the questions asked of `segments`.
+"""Leases on segments: which worker may denoise a segment, and until when.
 
-A worker claims a segment for a time-to-live and beats while it works. If it dies, the lease runs
-out by the database's clock (the workers' own clocks never matter) and another may claim it.
-Every claim raises the row's token, and every write carries its lease's token: a worker that was
-only slow, not dead, finds its writes refused as soon as another has claimed.
+A worker claims a segment for a time-to-live and sends heartbeats while it works. If the worker
+dies, the lease expires by the database's clock (the workers' own clocks are never used), and
+another worker may claim the segment. Every claim raises the row's token, and every write carries
+its lease's token: the writes of a worker that was slow but alive are refused as soon as another
+worker has claimed the segment.
 """
 
 from __future__ import annotations
@@ -17,21 +18,22 @@ from sqlalchemy import delete, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from db.models import Segment, TakeSegment
-from db.questions import Questions
+from db.queries import Queries
 from db.states import SegmentState, Stage
 from db.takes import reopen_take
 
-# Each question is one statement and one transaction: this is when it was asked.
+# Each query is one statement and one transaction: this is the transaction's start.
 _NOW = func.now()
 
 
-class LostLease(RuntimeError):  # noqa: N818 - it says what happened, as in `except LostLease`
-    """The segment is no longer this holder's: claimed by another, finished, or given up."""
+class LostLease(RuntimeError):  # noqa: N818 - reads well in `except LostLease`
+    """The segment is no longer this holder's: another claimed it, or it was finished, failed or
+    released."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Lease:
-    """A holder's right to write to a segment, and where to go on from."""
+    """A holder's right to write to a segment, and the checkpoint to resume from."""
 
     key: str
     holder: str
@@ -40,7 +42,7 @@ class Lease:
     steps: int
     """How many denoise steps the segment takes in all."""
     checkpoint_address: str | None
-    """Where a holder before saved its state; none to begin from noise."""
+    """Where an earlier holder saved its state; None to start from noise."""
     checkpoint_step: int
 
 
@@ -58,18 +60,18 @@ class SegmentSlot:
     stage: Stage = Stage.BASE
 
 
-class SegmentLeases(Questions):
-    """The questions about segments."""
+class SegmentLeases(Queries):
+    """Queries on segments and on the segments of takes."""
 
     def set_take_segments(self, take_id: str, slots: Sequence[SegmentSlot]) -> None:
-        """Say which segments a take is made of; rows of those that do not exist yet are made.
+        """Store which segments a take is made of; rows of new segments are inserted.
 
-        Where that is not what was said before (another model, another format of the keys), what
-        the take has come to was made of other segments: it is rendering again, its frames, its
-        scores and its verdict forgotten.
+        Where the plan differs from the stored one (another model, another format of the keys),
+        the take's frames were made of other segments: the take is rendering again, and its
+        frames, its scores and its verdict are cleared. An equal plan changes nothing.
         """
         assert slots
-        # In one order for everybody: two takes that share keys must not wait for each other.
+        # One order for all callers: two takes that share keys must not deadlock.
         steps = {slot.key: slot.steps for slot in sorted(slots, key=lambda slot: slot.key)}
         rows = [
             {
@@ -111,10 +113,10 @@ class SegmentLeases(Questions):
         return self._get(Segment, key)
 
     def claim_segment(self, key: str, holder: str, ttl: timedelta) -> Lease | None:
-        """Take the segment for `ttl`, if it is not done and nobody's lease on it still runs.
+        """Claim the segment for `ttl`, if it is not done and no other lease on it is valid.
 
-        None means: look at `segment(key)`, which is done, or try again later. Raises LookupError
-        if there is no such segment.
+        None means: `segment(key)` is done, or another holder has it: try again later. Raises
+        LookupError if there is no such segment.
         """
         claim = (
             update(Segment)
@@ -142,17 +144,17 @@ class SegmentLeases(Questions):
         return _lease(claimed)
 
     def heartbeat(self, lease: Lease, ttl: timedelta) -> Lease:
-        """The lease, running for `ttl` from now. Raises LostLease.
+        """Extend the lease to `ttl` from now and return it. Raises LostLease.
 
-        A holder that comes late finds its lease still good if nobody else has claimed since.
+        An expired lease is still valid for its holder if no other has claimed the segment since.
         """
         return _lease(self._write(lease, lease_beat_at=_NOW, lease_expires_at=_NOW + ttl))
 
     def save_checkpoint(self, lease: Lease, address: str, step: int, *, steps_run: int) -> None:
-        """Say that the state after `step` steps is in the store at `address`.
+        """Record that the state after `step` steps is in the store at `address`.
 
         `steps_run` is how many steps this holder has executed since its last checkpoint, or
-        since its claim: they are counted, however often the work was begun. Raises LostLease.
+        since its claim; all executed steps are counted, repeated ones too. Raises LostLease.
         """
         self._write(
             lease,
@@ -162,10 +164,10 @@ class SegmentLeases(Questions):
         )
 
     def finish_segment(self, lease: Lease, latents_address: str, *, steps_run: int) -> None:
-        """Say that the finished latents are in the store; the segment is done for everyone.
+        """Record that the finished latents are in the store; the segment is done for all takes.
 
-        Its checkpoint and its enlarged latents are of no use any more, and named no more: whoever
-        made them may delete them.
+        The addresses of its checkpoint and of its enlarged latents are cleared, since nothing
+        reads them after this: the holder may delete those objects.
         `steps_run` counts as in `save_checkpoint`. Raises LostLease, also the second time.
         """
         self._write(
@@ -180,18 +182,19 @@ class SegmentLeases(Questions):
         )
 
     def fail_segment(self, lease: Lease, error: str) -> None:
-        """Give the segment up and say why; it may be claimed again. Raises LostLease."""
+        """End the lease with an error; the segment may be claimed again. Raises LostLease."""
         self._write(lease, state=SegmentState.FAILED, error=error, **_NO_LEASE)
 
     def release(self, lease: Lease) -> None:
-        """Give the segment back for anyone to go on with, checkpoint and all. Raises LostLease."""
+        """End the lease; the next holder resumes from the checkpoint. Raises LostLease."""
         self._write(lease, state=SegmentState.WAITING, **_NO_LEASE)
 
-    def forget_latents(self, key: str, address: str) -> None:
-        """Say that a done segment's latents at `address` are lost: it waits, to begin from noise.
+    def clear_latents(self, key: str, address: str) -> None:
+        """Record that a done segment's latents at `address` are lost: it waits, and starts from
+        noise.
 
-        Does nothing if the segment has other latents by now, or none. Steps that were run for
-        what is lost stay counted.
+        Does nothing if the segment has other latents by now, or none. The steps that were run
+        for the lost latents stay counted.
         """
         with self._sessions.begin() as session:
             session.execute(
@@ -206,8 +209,8 @@ class SegmentLeases(Questions):
             )
 
     def set_enlarged(self, key: str, address: str) -> None:
-        """Say that the enlarged film's latents in a segment's window are in the store; whoever
-        refines it starts from them. Does nothing if the segment is done.
+        """Record that the enlarged film's latents in a segment's window are in the store: the
+        super-resolution stage starts from them. Does nothing if the segment is done.
         """
         with self._sessions.begin() as session:
             session.execute(
@@ -216,8 +219,8 @@ class SegmentLeases(Questions):
                 .values(enlarged_address=address)
             )
 
-    def forget_enlarged(self, key: str, address: str) -> None:
-        """Say that the enlarged latents at `address` are lost. Does nothing if the segment has
+    def clear_enlarged(self, key: str, address: str) -> None:
+        """Record that the enlarged latents at `address` are lost. Does nothing if the segment has
         others by now, or none.
         """
         with self._sessions.begin() as session:

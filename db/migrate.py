@@ -1,4 +1,4 @@
-"""Bringing a database to the tables of `db.models`, and saying whether it is there.
+"""Migrating a database to the tables of `db.models`, and checking that it matches them.
 
 From a shell: `alembic -c db/alembic.ini -x url=postgresql://… upgrade head`.
 """
@@ -22,25 +22,25 @@ from sqlalchemy.schema import SchemaItem
 from db.engine import open_engine
 from db.models import Base
 
-# What a migration talks to is a global of Alembic's; the lock between processes is env.py's.
+# Alembic keeps the connection of a migration in a global; env.py holds the lock between processes.
 _ALEMBIC = Lock()
 
 
 class DriftError(RuntimeError):
-    """The database is not what the models say; the text names every difference."""
+    """The database differs from the models; the message names every difference."""
 
 
 def upgrade(url: str, revision: str = "head") -> None:
-    """Bring the database at `url` to `revision`.
+    """Upgrade the database at `url` to `revision`.
 
-    Several processes or threads may do so at once: they take turns, and the later ones find
-    it done.
+    Several processes or threads may do so at once: they wait for each other, and the later ones
+    have nothing left to do.
     """
     _run(url, lambda config: command.upgrade(config, revision))
 
 
 def downgrade(url: str, revision: str = "base") -> None:
-    """Take the database at `url` back to `revision`; at `base` nothing of ours is left."""
+    """Downgrade the database at `url` to `revision`; `base` removes all our tables."""
     _run(url, lambda config: command.downgrade(config, revision))
 
 
@@ -49,11 +49,11 @@ def check(url: str) -> None:
     engine = open_engine(url)
     try:
         with engine.connect() as connection:
-            faults = [*_revision_faults(connection), *_table_faults(connection)]
+            differences = [*_revision_differences(connection), *_table_differences(connection)]
     finally:
         engine.dispose()
-    if faults:
-        raise DriftError("the database is not what the models say:\n  " + "\n  ".join(faults))
+    if differences:
+        raise DriftError("the database differs from the models:\n  " + "\n  ".join(differences))
 
 
 def _run(url: str, act: Callable[[Config], None]) -> None:
@@ -73,17 +73,19 @@ def _config() -> Config:
     return config
 
 
-def _revision_faults(connection: Connection) -> list[str]:
+def _revision_differences(connection: Connection) -> list[str]:
     current = MigrationContext.configure(connection).get_current_revision()
     head = ScriptDirectory.from_config(_config()).get_current_head()
     return [] if current == head else [f"it is at revision {current}, the head is {head}"]
 
 
-def _table_faults(connection: Connection) -> list[str]:
+def _table_differences(connection: Connection) -> list[str]:
     context = MigrationContext.configure(
         connection, opts={"compare_type": True, "compare_server_default": True}
     )
-    faults = [_told(difference) for difference in compare_metadata(context, Base.metadata)]
+    differences = [
+        _operation_text(difference) for difference in compare_metadata(context, Base.metadata)
+    ]
     # Alembic leaves CHECK constraints out of its comparison.
     inspector = inspect(connection)
     present = set(inspector.get_table_names())
@@ -99,19 +101,19 @@ def _table_faults(connection: Connection) -> list[str]:
             str(each["name"]): _literals(each["sqltext"])
             for each in inspector.get_check_constraints(table.name)
         }
-        faults += [
+        differences += [
             f"missing constraint {table.name}.{name}" for name in sorted({*wanted} - {*found})
         ]
-        faults += [
+        differences += [
             f"unknown constraint {table.name}.{name}" for name in sorted({*found} - {*wanted})
         ]
-        faults += [
-            f"constraint {table.name}.{name} speaks of {sorted(found[name])},"
-            f" not of {sorted(wanted[name])}"
+        differences += [
+            f"constraint {table.name}.{name} has the values {sorted(found[name])},"
+            f" not {sorted(wanted[name])}"
             for name in sorted({*wanted} & {*found})
             if wanted[name] != found[name]
         ]
-    return faults
+    return differences
 
 
 def _sql(constraint: CheckConstraint, dialect: Dialect) -> str:
@@ -120,14 +122,14 @@ def _sql(constraint: CheckConstraint, dialect: Dialect) -> str:
 
 
 def _literals(sql: str) -> set[str]:
-    """The quoted values in a condition: Postgres stores all else of it in words of its own."""
+    """The quoted values in a condition; Postgres rewrites the rest of its text."""
     return set(re.findall(r"'((?:[^']|'')*)'", sql))
 
 
-def _told(difference: Any) -> str:
+def _operation_text(difference: Any) -> str:
     """One of Alembic's differences, as the operation that would remove it: `add column …`."""
     if isinstance(difference, list):
-        return "; ".join(_told(part) for part in difference)
+        return "; ".join(_operation_text(part) for part in difference)
     operation, *subjects = difference
     words = [_named(subject) for subject in subjects if isinstance(subject, str | SchemaItem)]
     return " ".join([operation.replace("_", " "), *words])

@@ -81,7 +81,7 @@ class Base(DeclarativeBase):
 
 
 class Storyboard(Base):
-    """One wanted film: the whole document as it was validated, and how far it has come."""
+    """One film to render: the whole validated document, and its state."""
 
     __tablename__ = "storyboards"
     __table_args__ = (
@@ -127,9 +127,9 @@ class Shot(Base):
     state: Mapped[ShotState] = mapped_column(server_default=ShotState.PLANNED)
     error: Mapped[str | None]
     draft_asset: Mapped[str | None] = mapped_column(ForeignKey("assets.digest"), index=True)
-    """The video that it is drafted from, if it is."""
+    """The draft video, if the shot has one."""
     draft_address: Mapped[str | None]
-    """That video's rendition, as the model sees it; made as `draft_spec` says."""
+    """That video's rendition, the input of the model; `draft_spec` describes how it was made."""
     draft_spec: Mapped[Json | None]
 
 
@@ -145,7 +145,7 @@ class Asset(Base):
 
 
 class Condition(Base):
-    """What holds a shot at some of its frames, and the normalised rendition that the model sees."""
+    """A keyframe or clip of a shot, and its normalised rendition, the input of the model."""
 
     __tablename__ = "conditions"
     __table_args__ = (
@@ -159,15 +159,15 @@ class Condition(Base):
     index: Mapped[int] = mapped_column(primary_key=True)
     kind: Mapped[ConditionKind]
     frame: Mapped[int]
-    """The first pixel frame of the shot that it holds."""
+    """The first pixel frame of the shot that it covers."""
     frames: Mapped[int]
-    """How many frames it holds: 1 for a keyframe."""
+    """The number of frames that it covers: 1 for a keyframe."""
     asset: Mapped[str] = mapped_column(ForeignKey("assets.digest"), index=True)
     rendition_address: Mapped[str]
     rendition_spec: Mapped[Json]
     """How the rendition was made from the asset: size, fps, fit, in and out."""
     target_address: Mapped[str | None]
-    """The rendition at the size that is delivered, of a film that is enlarged."""
+    """The rendition at the delivered size, where the film is enlarged."""
     target_spec: Mapped[Json | None]
 
 
@@ -224,18 +224,18 @@ class Segment(Base):
     key: Mapped[str] = mapped_column(primary_key=True)
     state: Mapped[SegmentState] = mapped_column(server_default=SegmentState.WAITING)
     steps: Mapped[int]
-    """How many denoise steps it takes from noise to latents."""
+    """The number of denoise steps from noise to latents."""
     latents_address: Mapped[str | None]
     enlarged_address: Mapped[str | None]
-    """The enlarged film's latents in its window, from when they are made to when it is done: for a
+    """Address of the enlarged film's latents in its window, until the segment is done. Only for a
     segment of the super-resolution stage."""
     checkpoint_address: Mapped[str | None]
     checkpoint_step: Mapped[int] = mapped_column(server_default=text("0"))
     denoise_steps_run: Mapped[int] = mapped_column(server_default=text("0"))
-    """Steps that were really executed, by all holders together, as far as they could report."""
+    """Steps executed by all holders together, as far as they were reported."""
     lease_holder: Mapped[str | None]
     lease_token: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
-    """Grows with every claim and never falls: whoever writes with an older one has lost it."""
+    """Grows with every claim and never falls: a write with an older token is refused."""
     lease_since: Mapped[datetime | None]
     lease_beat_at: Mapped[datetime | None]
     lease_expires_at: Mapped[datetime | None]
@@ -243,7 +243,7 @@ class Segment(Base):
 
 
 class Embedding(Base):
-    """A prompt as a text encoder reads it, by the digest of both."""
+    """A prompt's embedding, by the digest of the prompt and the text encoder."""
 
     __tablename__ = "embeddings"
 
@@ -254,7 +254,7 @@ class Embedding(Base):
 class Curated(Base):
     """A measurement, a clip or a data set of training videos, by the digest of what determines it.
 
-    Of a data set, which grows with its folder, the row says where its latest index is.
+    For a data set, which grows with its folder, the row holds the address of its latest index.
     """
 
     __tablename__ = "curated"
@@ -315,7 +315,7 @@ class Deliverable(Base):
 
 
 class Threshold(Base):
-    """What the gate does at which value of a score: data, so that a farm can tune it."""
+    """The limits of a score for the gate's verdicts: data, so that a farm can tune them."""
 
     __tablename__ = "thresholds"
 

@@ -1,6 +1,6 @@
-"""How far a storyboard has come, as one picture: what `status` prints.
+"""The progress of a storyboard as one tree; `status` prints it.
 
-The nodes are frozen and hold detached rows, so they can be read when the session is long gone.
+The nodes are frozen and hold detached rows, so they can be read after the session has ended.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ class SegmentProgress:
     stage: Stage
     segment: Segment
     lease_age: timedelta | None
-    """Time since the holder's last beat, by the database's clock; none if nobody holds it."""
+    """Time since the holder's last heartbeat, by the database's clock; None without a holder."""
     lease_expired: bool
-    """The holder's time is up: it is dead or stuck, and anyone may take over."""
+    """The lease has expired: its holder is dead or stuck, and another may claim the segment."""
 
     @property
     def step(self) -> int:
-        """Denoise steps that need not be done again."""
+        """Denoise steps that will not be repeated."""
         done = self.segment.state is SegmentState.DONE
         return self.segment.steps if done else self.segment.checkpoint_step
 

@@ -1,6 +1,6 @@
-"""All that the farm ever asks of its database, or tells it: the one door for code outside `db`.
+"""All queries of the farm's database in one class: the only entry for code outside `db`.
 
-The questions themselves stand in `db.storyboards`, `db.takes`, `db.leases` and `db.curated`.
+The queries are defined in `db.storyboards`, `db.takes`, `db.leases` and `db.curated`.
 """
 
 from __future__ import annotations
@@ -8,14 +8,14 @@ from __future__ import annotations
 from types import TracebackType
 from typing import Self
 
-from db.curated import CuratedQuestions
+from db.curated import CuratedQueries
 from db.engine import open_engine
 from db.leases import SegmentLeases
-from db.storyboards import StoryboardQuestions
-from db.takes import TakeQuestions
+from db.storyboards import StoryboardQueries
+from db.takes import TakeQueries
 
 
-class Repository(StoryboardQuestions, TakeQuestions, SegmentLeases, CuratedQuestions):
+class Repository(StoryboardQueries, TakeQueries, SegmentLeases, CuratedQueries):
     @classmethod
     def open(cls, url: str) -> Self:
         """On the Postgres at `url`; close it, or use it as a context manager."""

@@ -20,11 +20,11 @@ class StoryboardState(StrEnum):
     are found, not redone."""
 
     REVIEW = "review"
-    """The film exists, but a shot ran out of takes or needs eyes. A person may accept it (done)
-    or have it rendered again."""
+    """The film exists, but a shot has used all its takes or needs a person's decision.
+    A person may accept it (done) or have it rendered again."""
 
     FAILED = "failed"
-    """It could not be finished; `error` says why. May be rendered again."""
+    """It could not be finished; `error` holds the reason. May be rendered again."""
 
     @property
     def next(self) -> frozenset[StoryboardState]:
@@ -43,10 +43,10 @@ class ShotState(StrEnum):
     """Its current take passed the gate."""
 
     REVIEW = "review"
-    """Its current take stands, but the gate asks for a person."""
+    """It has a current take, and the gate's verdict is that a person must decide."""
 
     FAILED = "failed"
-    """Its current take could not be rendered; `error` says why."""
+    """Its current take could not be rendered; `error` holds the reason."""
 
     @property
     def next(self) -> frozenset[ShotState]:
@@ -63,7 +63,7 @@ class TakeState(StrEnum):
 
 
 class Stage(StrEnum):
-    """What a take's segments are made by, in this order."""
+    """The stages of a take, in the order in which they run."""
 
     BASE = "base"
     """The model, at the size that is rendered."""
@@ -84,7 +84,7 @@ class SegmentState(StrEnum):
     they are lost there."""
 
     FAILED = "failed"
-    """Its last holder gave up; `error` says why. May be claimed again, as if waiting."""
+    """Its last holder failed; `error` holds the reason. May be claimed again, as if waiting."""
 
 
 class Verdict(StrEnum):

@@ -1,4 +1,4 @@
-"""What is wanted and what came of it: storyboards, their shots and conditions, deliverables."""
+"""Queries on storyboards, their shots and conditions, and deliverables."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 from db import ids
 from db.models import Asset, Condition, Deliverable, Shot, Storyboard
 from db.progress import StoryboardProgress, read_progress
-from db.questions import Questions
+from db.queries import Queries
 from db.states import AssetKind, ConditionKind, DeliverableKind, ShotState, StoryboardState
 
 
@@ -30,7 +30,7 @@ class NewAsset:
 
 @dataclass(frozen=True, kw_only=True)
 class NewCondition:
-    """What is to hold a shot at some of its frames; numbered from 0 within the shot."""
+    """A keyframe or clip of a shot; numbered from 0 within the shot."""
 
     index: int
     kind: ConditionKind
@@ -45,7 +45,7 @@ class NewCondition:
 
 @dataclass(frozen=True, kw_only=True)
 class NewDraft:
-    """A video that a shot is drafted from."""
+    """The draft video of a shot."""
 
     asset: NewAsset
     rendition_address: str
@@ -74,18 +74,18 @@ class NewStoryboard:
     due_at: datetime | None = None
 
 
-class StoryboardQuestions(Questions):
+class StoryboardQueries(Queries):
     def add_storyboards(self, boards: Sequence[NewStoryboard]) -> None:
-        """Store them, their shots, conditions and assets: all at once or, on an error, nothing.
+        """Store them with their shots, conditions and assets, in one transaction.
 
-        A storyboard that is there already stays as it is, with all that is below it.
+        A storyboard that is stored already stays unchanged, with everything below it.
         """
         shots = [shot for new in boards for shot in new.shots]
         used = [each.asset for shot in shots for each in shot.conditions]
         used += [shot.draft.asset for shot in shots if shot.draft is not None]
         assets = {asset.digest: asset for asset in used}
         with self._sessions.begin() as session:
-            # In one order for everybody: two that share assets must not wait for each other.
+            # One order for all callers: two submissions that share assets must not deadlock.
             for digest in sorted(assets):
                 session.execute(_newest(assets[digest]))
             for new in boards:
@@ -124,7 +124,7 @@ class StoryboardQuestions(Questions):
         )
 
     def rendering_storyboards(self) -> list[Storyboard]:
-        """Those that a flow run is said to work on."""
+        """Those in state rendering."""
         return self._all(
             select(Storyboard)
             .where(Storyboard.state == StoryboardState.RENDERING)
@@ -140,16 +140,16 @@ class StoryboardQuestions(Questions):
     def set_storyboard_state(
         self, storyboard_id: str, state: StoryboardState, *, error: str | None = None
     ) -> Storyboard:
-        """Move it on. Raises ValueError if its present state does not allow that."""
+        """Set its state. Raises ValueError if its present state does not allow that."""
         allowed = [before for before in StoryboardState if state in before.next]
         return self._move(Storyboard, storyboard_id, state, allowed, error)
 
     def set_flow_run(self, storyboard_id: str, flow_run_id: str) -> None:
-        """Remember which Prefect run renders it now."""
+        """Store the id of the Prefect run that renders it now."""
         self._update(Storyboard, storyboard_id, flow_run_id=flow_run_id)
 
     def progress(self, storyboard_id: str) -> StoryboardProgress:
-        """The whole tree below a storyboard, as of one moment."""
+        """The whole tree below a storyboard, from one database snapshot."""
         with self._sessions() as session:
             session.connection(execution_options={"isolation_level": "REPEATABLE READ"})
             storyboard = session.get(Storyboard, storyboard_id)
@@ -166,7 +166,7 @@ class StoryboardQuestions(Questions):
         )
 
     def set_shot_state(self, shot_id: str, state: ShotState, *, error: str | None = None) -> Shot:
-        """Move it on. Raises ValueError if its present state does not allow that."""
+        """Set its state. Raises ValueError if its present state does not allow that."""
         allowed = [before for before in ShotState if state in before.next]
         return self._move(Shot, shot_id, state, allowed, error)
 
@@ -208,7 +208,7 @@ class StoryboardQuestions(Questions):
         size: int,
         info: Mapping[str, Any],
     ) -> Deliverable:
-        """Say that a finished file of `size` bytes is in the store; a newer one replaces it."""
+        """Record that a finished file of `size` bytes is in the store; a newer one replaces it."""
         return self._upsert(
             Deliverable,
             storyboard_id=storyboard_id,

@@ -1,4 +1,4 @@
-"""Attempts at a shot, the prompts they are made from, and what the gate finds in them."""
+"""Queries on takes, prompt embeddings, scores, and the gate's thresholds."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from sqlalchemy.orm import Session
 
 from db import ids
 from db.models import Embedding, Score, Take, TakeSegment, Threshold
-from db.questions import Questions
+from db.queries import Queries
 from db.states import TakeState, Verdict
 
 
 @dataclass(frozen=True, kw_only=True)
 class ScoreRow:
-    """One measured number of a take; `frame` is where it is worst, if it has one place."""
+    """One measured value of a take; `frame` is its worst frame, if it has one."""
 
     name: str
     value: float
@@ -25,15 +25,15 @@ class ScoreRow:
     detail: str = ""
 
 
-class StaleTake(RuntimeError):  # noqa: N818 - it says what happened
-    """The take is not any more what this was made from: planned anew, or with other frames."""
+class StaleTake(RuntimeError):  # noqa: N818 - reads well in `except StaleTake`
+    """The take has changed since the caller read it: another plan, or other frames."""
 
 
-class TakeQuestions(Questions):
+class TakeQueries(Queries):
     def start_take(self, shot_id: str, attempt: int, seed: int) -> Take:
-        """Begin an attempt, or find it where it was begun before, however far it has come.
+        """Insert a take, or return the one that exists, in whatever state it is.
 
-        Raises ValueError if it was begun with another seed.
+        Raises ValueError if it exists with another seed.
         """
         take_id = ids.take_id(shot_id, attempt)
         with self._sessions.begin() as session:
@@ -57,11 +57,13 @@ class TakeQuestions(Questions):
                 session.scalars(select(Take).where(Take.shot_id == shot_id).order_by(Take.attempt))
             )
 
-    def finish_take(self, take_id: str, mezzanine_address: str, *, made_of: Sequence[str]) -> Take:
-        """Say that its frames, made of the segments with these keys, are in the store.
+    def finish_take(
+        self, take_id: str, mezzanine_address: str, *, segment_keys: Sequence[str]
+    ) -> Take:
+        """Record that its frames, decoded from the segments with these keys, are in the store.
 
-        Raises `StaleTake` if the take is planned otherwise by now: a straggler that decoded the
-        plan before must not put its frames in the place of the new plan's.
+        Raises `StaleTake` if the take has another plan by now: a slow worker that decoded the
+        old plan must not store its frames in place of the new plan's.
         """
         with self._sessions.begin() as session:
             take = _locked(session, take_id)
@@ -70,13 +72,13 @@ class TakeQuestions(Questions):
                 .where(TakeSegment.take_id == take_id)
                 .order_by(TakeSegment.index)
             ).all()
-            if list(keys) != list(made_of):
+            if list(keys) != list(segment_keys):
                 raise StaleTake(f"take {take_id} is made of other segments by now: decode it again")
             take.state, take.mezzanine_address = TakeState.RENDERED, mezzanine_address
         return take
 
-    def forget_mezzanine(self, take_id: str, address: str) -> None:
-        """Say that the frames at `address` are lost: the take is to be decoded and judged anew.
+    def clear_mezzanine(self, take_id: str, address: str) -> None:
+        """Record that the frames at `address` are lost: the take must be decoded and judged again.
 
         Does nothing if the take has other frames by now, or none.
         """
@@ -93,16 +95,16 @@ class TakeQuestions(Questions):
         reasons: Sequence[str],
         scores: Sequence[ScoreRow],
         *,
-        of: str,
+        mezzanine_address: str,
     ) -> Take:
-        """Store the gate's answer and what was measured, in place of what was said before.
+        """Store the gate's verdict and scores, in place of earlier ones.
 
-        `of` is where the frames are that it looked at. Raises `StaleTake` if the take has others
-        by now, or none.
+        `of` is the address of the judged frames. Raises `StaleTake` if the take has others by
+        now, or none.
         """
         with self._sessions.begin() as session:
             take = _locked(session, take_id)
-            if take.mezzanine_address != of:
+            if take.mezzanine_address != mezzanine_address:
                 raise StaleTake(f"take {take_id} has not the frames that were judged: judge again")
             take.verdict, take.reasons = verdict, list(reasons)
             session.execute(delete(Score).where(Score.take_id == take_id))
@@ -120,13 +122,13 @@ class TakeQuestions(Questions):
         return take
 
     def embedding(self, key: str) -> str | None:
-        """Where a prompt's embedding is; None if nobody has encoded it yet."""
+        """The address of a prompt's embedding; None if it is not stored."""
         with self._sessions() as session:
             row = session.get(Embedding, key)
         return None if row is None else row.address
 
     def add_embedding(self, key: str, address: str) -> None:
-        """Say that a prompt's embedding is in the store; the first one told of stays."""
+        """Record that a prompt's embedding is in the store; the first address stays."""
         with self._sessions.begin() as session:
             session.execute(
                 insert(Embedding).values(key=key, address=address).on_conflict_do_nothing()
@@ -141,7 +143,7 @@ class TakeQuestions(Questions):
         review_below: float | None = None,
         review_above: float | None = None,
     ) -> None:
-        """Have a threshold of that name; one that is there already keeps its own limits."""
+        """Insert a threshold; an existing one of that name keeps its limits."""
         with self._sessions.begin() as session:
             session.execute(
                 insert(Threshold)
@@ -164,7 +166,7 @@ class TakeQuestions(Questions):
         review_below: float | None = None,
         review_above: float | None = None,
     ) -> Threshold:
-        """Give a threshold these limits and no others, whether or not it was there."""
+        """Insert a threshold, or replace all limits of an existing one."""
         return self._upsert(
             Threshold,
             name=name,
@@ -179,7 +181,7 @@ class TakeQuestions(Questions):
 
 
 def _locked(session: Session, take_id: str) -> Take:
-    """The take, nobody else's to change until the transaction ends. Raises LookupError."""
+    """The take, locked until the transaction ends. Raises LookupError."""
     take = session.get(Take, take_id, with_for_update=True)
     if take is None:
         raise LookupError(f"no take {take_id}")
@@ -187,7 +189,7 @@ def _locked(session: Session, take_id: str) -> Take:
 
 
 def reopen_take(session: Session, take_id: str, *only_if: ColumnElement[bool]) -> None:
-    """Have it rendering again, with no frames and nothing said of them; part of a transaction."""
+    """Set it to rendering, without frames, verdict or scores; part of the caller's transaction."""
     reopened = session.scalar(
         update(Take)
         .where(Take.id == take_id, *only_if)

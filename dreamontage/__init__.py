@@ -11,14 +11,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from dreamontage.conditioning import Clip, Keyframe
-    from dreamontage.pipeline import DreaMontagePipeline
+    from dreamontage.pipeline.pipeline import DreaMontagePipeline
+    from dreamontage.sampling.conditioning.conditions import Clip, Keyframe
 
 __all__ = ["Clip", "DreaMontagePipeline", "Keyframe", "__version__"]
 
 __version__ = "0.1.0"
 
-_HOMES = {"Clip": "conditioning", "Keyframe": "conditioning", "DreaMontagePipeline": "pipeline"}
+_HOMES = {
+    "Clip": "sampling.conditioning.conditions",
+    "Keyframe": "sampling.conditioning.conditions",
+    "DreaMontagePipeline": "pipeline.pipeline",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -16,12 +16,12 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import FlowRun
 from prefect.deployments import run_deployment
 
-from dreamontage.keys import digest
+from dreamontage.digests import digest
 from dreamontage.training.curation import report
 from dreamontage.training.curation.run import settings
-from flows import show
-from flows.farm import open_farm
+from flows import artifacts
 from flows.steps import curation as steps
+from flows.studio.farm import open_farm
 
 _VIDEOS_A_RUN = 64  # a run's start costs as much as measuring ten
 _ATTEMPTS = 3  # runs started for a group whose process died
@@ -47,7 +47,7 @@ def curate_folder(
             "measure-videos/measure-videos",
             groups,
             {"folder": folder, "options": given},
-            dead=lambda name: steps.give_up(farm, folder, name, curation),
+            dead=lambda name: steps.record_crash(farm, folder, name, curation),
         )
         entries = steps.judged(farm, folder, curation)
         plan = steps.plan_clips(farm, folder, curation, entries)
@@ -59,7 +59,7 @@ def curate_folder(
             if out is not None:
                 place = steps.fetch_data_set(farm, published.address, Path(out))
             report.write(place, entries, settings(curation))
-            show.curated(folder, report.counts(entries), published.address, place)
+            artifacts.curated(folder, report.counts(entries), published.address, place)
     return published.address
 
 
@@ -80,7 +80,7 @@ def measure(folder: str, name: str, options: dict[str, Any]) -> None:
 @flow(name="encode-videos", retries=1, retry_delay_seconds=2)
 def encode_videos(folder: str, names: list[str], options: dict[str, Any]) -> None:
     """Encode some of a folder's videos, and join them into a shard."""
-    bar = show.Progress(f"encode-{digest(names)[:16]}")
+    bar = artifacts.Progress(f"encode-{digest(names)[:16]}")
     with open_farm() as farm:
         curation = steps.curation_of(farm, options)
         for done, _ in enumerate(steps.encode(farm, folder, names, curation), start=1):
@@ -98,8 +98,8 @@ def _spread(
     """Run a deployment for each group of names, and wait. A run whose process died is replaced.
 
     Args:
-        dead: told of a name whose process dies whenever it is looked at. With it, a group whose
-            process died is halved, until such a name stands alone.
+        dead: called with each name whose process dies every time. With it, a group whose process
+            died is halved until one name is left.
 
     Raises:
         RuntimeError: naming what failed, once all runs have ended.

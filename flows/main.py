@@ -3,7 +3,7 @@
 import sys
 
 from dreamontage.cli import app as library
-from dreamontage.faults import StoryboardError
+from dreamontage.storyboard.errors import StoryboardError
 
 _OURS = frozenset({"db", "dreamontage", "flows", "storage"})
 _OF_THE_FARM = frozenset({"up", "down", "submit", "status", "fetch"})

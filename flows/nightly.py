@@ -11,7 +11,7 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import FlowRun
 from prefect.deployments import run_deployment
 
-from flows.farm import open_farm
+from flows.studio.farm import open_farm
 
 _POLL_SECONDS = 2.0
 

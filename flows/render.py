@@ -1,4 +1,4 @@
-"""The flows that render a storyboard, thin: what happens is in ``steps``, how it is told is here.
+"""The flows that render a storyboard. They are thin: ``steps`` does the work.
 
 render_storyboard (pool cpu) starts one render_shot (pool gpu) for each shot, waits, assembles.
 A run may die at any point and be retried, here or from Prefect's UI: finished work is found.
@@ -7,18 +7,23 @@ A run may die at any point and be retried, here or from Prefect's UI: finished w
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from typing import Any
 
-from prefect import flow, get_run_logger, runtime, task
+from prefect import Task, flow, get_run_logger, runtime, task
+from prefect.cache_policies import NO_CACHE
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.objects import FlowRun, State
+from prefect.client.schemas.objects import FlowRun, State, TaskRun
 from prefect.deployments import run_deployment
 from prefect.states import Completed
 
 from db.models import Shot
-from db.states import ShotState, Stage, StoryboardState, Verdict
-from flows import show, steps
-from flows.farm import open_farm
+from db.states import ShotState, StoryboardState
+from dreamontage.rendering.take_plan import PlannedSegment, Stage, StaleTake
+from dreamontage.rendering.takes import render_takes
+from dreamontage.scorer import Verdict
+from flows import artifacts, steps
+from flows.studio.farm import open_farm
 
 _SHOT_ATTEMPTS = 3  # runs started for a shot whose process died
 _POLL_SECONDS = 1.0
@@ -96,36 +101,29 @@ def assemble(storyboard_id: str) -> None:
     """Film, sheet and record; the sheet also as an artifact, so that it shows in the UI."""
     with open_farm() as farm:
         assembled = steps.assemble(farm, storyboard_id)
-        show.sheet(storyboard_id, assembled.title, assembled.sheet_png)
+        artifacts.sheet(storyboard_id, assembled.title, assembled.sheet_png)
         state = StoryboardState.REVIEW if assembled.for_review else StoryboardState.DONE
         farm.repository.set_storyboard_state(storyboard_id, state)
 
 
-# A second run finds what the first one finished, and makes again what was found to be lost.
+# A second run finds what the first one finished.
 @flow(name="render-shot", flow_run_name="{shot_id}", retries=1, retry_delay_seconds=2)
 def render_shot(shot_id: str) -> str:
     """Render takes of a shot until the gate is content or asks for a person; its verdict."""
     logger = get_run_logger()
     try:
         with open_farm() as farm:
-            attempt = steps.next_attempt(farm, shot_id)
-            most = steps.takes_allowed(farm, shot_id)
-        while True:
-            planned = plan_take(shot_id, attempt)
-            encode_prompts(planned[0].take_id)
-            for each in planned:
-                if each.stage is Stage.UPSCALE and each.number == 0:
-                    enlarge(each.take_id)
-                name = "segment" if each.stage is Stage.BASE else "upscale"
-                segment.with_options(task_run_name=f"{name}-{each.number + 1}-of-{each.count}")(
-                    each
-                )
-            decode(planned[0].take_id)
-            verdict = gate(planned[0].take_id, most - attempt - 1)
-            if verdict is not Verdict.RETAKE:
-                break
-            attempt += 1
-            logger.info("the gate asks for a retake: take %d of at most %d", attempt + 1, most)
+            first_attempt = steps.next_attempt(farm, shot_id)
+            max_takes = steps.takes_allowed(farm, shot_id)
+        verdict = render_takes(
+            TakeTasks(shot_id),
+            first_attempt=first_attempt,
+            max_takes=max_takes,
+            retake=lambda attempt: logger.info(
+                "the gate asks for a retake: take %d of at most %d", attempt + 1, max_takes
+            ),
+            stale=lambda error: logger.warning("stale take, planned again: %s", error),
+        )
         with open_farm() as farm:
             done = ShotState.DONE if verdict is Verdict.PASS else ShotState.REVIEW
             farm.repository.set_shot_state(shot_id, done)
@@ -136,29 +134,81 @@ def render_shot(shot_id: str) -> str:
         raise
 
 
-@task(name="plan-take", retries=2, retry_delay_seconds=5)
-def plan_take(shot_id: str, attempt: int) -> list[steps.PlannedSegment]:
+@dataclass(frozen=True)
+class TakeTasks:
+    """A take's steps as Prefect tasks; see `dreamontage.rendering.takes.TakeSteps`."""
+
+    shot_id: str
+
+    def plan(self, attempt: int) -> steps.FarmTake:
+        return plan_take(self.shot_id, attempt)
+
+    def encode_prompts(self, take: steps.FarmTake) -> None:
+        encode_prompts(take)
+
+    def render_segment(self, take: steps.FarmTake, planned: PlannedSegment) -> None:
+        name = "segment" if planned.stage is Stage.BASE else "upscale"
+        run_name = f"{name}-{planned.number + 1}-of-{planned.count}"
+        segment.with_options(task_run_name=run_name)(take, planned)
+
+    def enlarge(self, take: steps.FarmTake) -> None:
+        enlarge(take)
+
+    def decode(self, take: steps.FarmTake) -> None:
+        decode(take)
+
+    def gate(self, take: steps.FarmTake, takes_left: int) -> Verdict:
+        return gate(take, takes_left)
+
+
+def _unless_stale(task: Task[..., Any], run: TaskRun, state: State[Any]) -> bool:
+    """Retrying a step of a stale take is of no use: the take is planned again instead."""
+    return not isinstance(state.data, StaleTake)
+
+
+# On each step: finished work is found in the ledger, so Prefect's own cache is off.
+@task(
+    name="plan-take",
+    retries=2,
+    retry_delay_seconds=5,
+    cache_policy=NO_CACHE,
+    retry_condition_fn=_unless_stale,
+)
+def plan_take(shot_id: str, attempt: int) -> steps.FarmTake:
     """Begin a take and name its segments."""
     with open_farm() as farm:
-        return steps.plan_take(farm, shot_id, attempt)
+        return steps.begin_take(farm, shot_id, attempt)
 
 
-@task(name="encode-prompts", retries=2, retry_delay_seconds=5)
-def encode_prompts(take_id: str) -> None:
+@task(
+    name="encode-prompts",
+    retries=2,
+    retry_delay_seconds=5,
+    cache_policy=NO_CACHE,
+    retry_condition_fn=_unless_stale,
+)
+def encode_prompts(take: steps.FarmTake) -> None:
     """The take's prompts as the model reads them, for those that nobody has encoded yet."""
     with open_farm() as farm:
-        new = steps.encode_prompts(farm, take_id)
+        new = steps.encode_prompts(farm, take)
     get_run_logger().info("%d prompts encoded", new)
 
 
-@task(name="segment", retries=3, retry_delay_seconds=2)
-def segment(planned: steps.PlannedSegment) -> State[Any]:
-    """See to it that a segment is done; "Cached" when it was already."""
+@task(
+    name="segment",
+    retries=3,
+    retry_delay_seconds=2,
+    cache_policy=NO_CACHE,
+    retry_condition_fn=_unless_stale,
+)
+def segment(take: steps.FarmTake, planned: PlannedSegment) -> State[Any]:
+    """Make sure that a segment is finished; "Cached" when it was already."""
     logger = get_run_logger()
-    bar = show.Progress(f"{planned.take_id}-{planned.index}")
+    bar = artifacts.Progress(f"{take.id}-{planned.index}")
     with open_farm() as farm:
         run = steps.render_segment(
             farm,
+            take,
             planned,
             progress=bar.update,
             waiting=lambda holder: logger.info("held by %s: waiting, or taking over", holder),
@@ -169,28 +219,46 @@ def segment(planned: steps.PlannedSegment) -> State[Any]:
     return Completed(name=name, message=f"{run} of {planned.steps} denoise steps run")
 
 
-@task(name="enlarge", retries=2, retry_delay_seconds=5)
-def enlarge(take_id: str) -> State[Any]:
+@task(
+    name="enlarge",
+    retries=2,
+    retry_delay_seconds=5,
+    cache_policy=NO_CACHE,
+    retry_condition_fn=_unless_stale,
+)
+def enlarge(take: steps.FarmTake) -> State[Any]:
     """The rendered film enlarged, for the windows that are still to be refined; "Cached" when none
-    is wanting."""
+    is missing."""
     with open_farm() as farm:
-        made = steps.enlarge_take(farm, take_id)
-    get_run_logger().info("%d windows enlarged", len(made))
-    return Completed(name=None if made else "Cached", message=f"{len(made)} windows enlarged")
+        made = steps.enlarge_take(farm, take)
+    get_run_logger().info("%d windows enlarged", made)
+    return Completed(name=None if made else "Cached", message=f"{made} windows enlarged")
 
 
-@task(name="decode", retries=2, retry_delay_seconds=5)
-def decode(take_id: str) -> None:
+@task(
+    name="decode",
+    retries=2,
+    retry_delay_seconds=5,
+    cache_policy=NO_CACHE,
+    retry_condition_fn=_unless_stale,
+)
+def decode(take: steps.FarmTake) -> None:
     """The take's frames, losslessly, into the store."""
     with open_farm() as farm:
-        steps.decode_take(farm, take_id)
+        steps.decode_take(farm, take)
 
 
-@task(name="gate", retries=2, retry_delay_seconds=5)
-def gate(take_id: str, takes_left: int) -> Verdict:
+@task(
+    name="gate",
+    retries=2,
+    retry_delay_seconds=5,
+    cache_policy=NO_CACHE,
+    retry_condition_fn=_unless_stale,
+)
+def gate(take: steps.FarmTake, takes_left: int) -> Verdict:
     """Measure and judge the take; scores and reasons also as an artifact."""
     with open_farm() as farm:
-        judged = steps.gate_take(farm, take_id, takes_left=takes_left)
-    show.judgement(take_id, judged)
+        judged = steps.gate_take(farm, take, takes_left=takes_left)
+    artifacts.judgement(take.id, judged)
     get_run_logger().info("%s %s", judged.verdict.value, "; ".join(judged.reasons))
-    return judged.verdict
+    return Verdict(judged.verdict.value)

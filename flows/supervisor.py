@@ -21,9 +21,9 @@ from sqlalchemy.exc import OperationalError
 
 from db.repository import Repository
 from db.states import StoryboardState
-from flows import services
-from flows.processes import Service, began
-from flows.settings import Settings, read_settings
+from flows.studio import services
+from flows.studio.processes import Service, process_start_time
+from flows.studio.settings import Settings, read_settings
 
 _TICK = 0.5  # seconds between two looks
 _RUNS_EVERY = 4  # looks between two questions to the server about its runs
@@ -95,7 +95,7 @@ def free_dead_runs(api: httpx.Client) -> None:
         identifier = run["infrastructure_pid"]
         if not identifier or datetime.now(UTC) - since < _SETTLING:
             continue
-        born = began(int(identifier))
+        born = process_start_time(int(identifier))
         # What began after the run did has only got the number of the run's process.
         if born and (kind == "PENDING" or datetime.fromtimestamp(born, UTC) < since):
             continue
@@ -122,7 +122,7 @@ def settle_storyboards(api: httpx.Client, repository: Repository) -> None:
 
 
 def requeue_unstarted(api: httpx.Client, pool: str) -> None:
-    """Give back to the pool what its worker had taken from it, when that ended, but not begun."""
+    """Give back to the pool the runs that its worker had taken and not begun when it ended."""
     for run in _unfinished(api, [pool]):
         if run["state"]["type"] == "PENDING" and not run["infrastructure_pid"]:
             _set_state(api, run, "SCHEDULED", "The worker that had taken it has ended.")
@@ -138,11 +138,11 @@ def _set_state(
 
 
 def _unfinished(api: httpx.Client, pools: Iterable[str]) -> list[dict[str, Any]]:
-    question = {
+    filter_body = {
         "flow_runs": {"state": {"type": {"any_": ["RUNNING", "PENDING", "CANCELLING"]}}},
         "work_pools": {"name": {"any_": list(pools)}},
     }
-    return list(api.post("/flow_runs/filter", json=question).raise_for_status().json())
+    return list(api.post("/flow_runs/filter", json=filter_body).raise_for_status().json())
 
 
 def main() -> None:
@@ -156,8 +156,8 @@ def main() -> None:
         try:
             supervise(settings, stopping)
         # The server, or the database, went away between two questions.
-        except (httpx.HTTPError, OperationalError) as fault:
-            log.warning("%s", fault)
+        except (httpx.HTTPError, OperationalError) as error:
+            log.warning("%s", error)
 
 
 if __name__ == "__main__":

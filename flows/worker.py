@@ -29,13 +29,13 @@ from prefect.workers.base import (
     BaseWorkerResult,
 )
 
-from flows.processes import python
+from flows.studio.processes import python
 
 _CHANGES_IN = tuple(
     Path(__file__).resolve().parent.parent / part
     for part in ("flows", "dreamontage", "db", "storage")
 )
-_IDLE_CHILDREN = 2  # kept warm; what a busy hour has started beyond that ends again
+_IDLE_CHILDREN = 2  # stay warm; children beyond that number end when they are idle
 _RUNS_PER_CHILD = 50  # a bound on what memory a leak can take
 _GRACE_SECONDS = 5.0  # between asking a child to end and making it
 _CANCELLED_EVERY_SECONDS = 2.0  # between two looks whether a run is cancelled
@@ -128,7 +128,7 @@ class WarmWorker(BaseWorker[BaseJobConfiguration, BaseVariables, BaseWorkerResul
         # Torch takes its seconds to import, and memory that only the pool with the model needs.
         self._modules = [
             "flows.render",
-            *(["flows.model"] if self._work_pool_name == "gpu" else []),
+            *(["flows.studio.model"] if self._work_pool_name == "gpu" else []),
         ]
         self._idle: list[Child] = []
         self._children = 0

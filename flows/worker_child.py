@@ -1,7 +1,7 @@
 """The process that executes flow runs for the warm worker: see `flows.worker`.
 
 Its arguments are modules to import ahead of the first run.
-Orders come in on stdin, a line of JSON each; an answer, again a line of JSON, goes out on what was
+Orders arrive on stdin, one line of JSON each; an answer, also one line of JSON, goes to what was
 stdout. It ends when stdin does: after its run, if the worker is killed in the middle of one.
 """
 
@@ -20,7 +20,7 @@ from prefect.logging.loggers import flow_run_logger
 
 
 def execute(flow_run_id: UUID) -> dict[str, int | bool]:
-    """What `python -m prefect.engine` does, but told as a value rather than by exiting.
+    """What `python -m prefect.engine` does, but with the outcome as a value instead of an exit.
 
     `status` is the exit code: 0 also for a failed run, whose state the engine has reported.
     `failed` says that an exception came out of the flow.

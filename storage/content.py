@@ -63,6 +63,7 @@ def checked(chunks: Iterable[bytes], address: Address) -> Iterator[bytes]:
         raise Torn(f"{address}: its {size} bytes have the sha256 {digest.hexdigest()}")
 
 
+# `dreamontage/files.py` has writers like these; this package imports nothing of ours.
 def write_whole(chunks: Iterable[bytes], path: Path, *, scratch: Path) -> None:
     """Write a file that takes its place only once the last chunk has come without an error.
 

@@ -16,14 +16,17 @@ from rich.console import Console
 
 from db.progress import StoryboardProgress
 from db.states import Stage, StoryboardState
-from flows import cli, start, watch
-from flows import farm as farm_module
-from flows.processes import python
-from flows.services import remember
-from flows.settings import Settings
-from flows.submit import submit
-from tests.fixtures.boards import WriteBoard
-from tests.fixtures.farm import Farm
+from flows.actions import start
+from flows.actions import submit as submit_action
+from flows.actions.submit import submit
+from flows.cli import commands
+from flows.cli import progress as progress_view
+from flows.studio import farm as farm_module
+from flows.studio.processes import python
+from flows.studio.services import write_stack_state
+from flows.studio.settings import Settings
+from tests.support.boards import WriteBoard
+from tests.support.farm import Farm
 
 TITLE = "Ad [/] one"
 
@@ -64,10 +67,10 @@ def plain(shown: object) -> str:
 
 
 def test_nothing_is_stored_that_cannot_be_started(settings, opened, write_board):
-    told = dreamontage(settings, "submit", write_board())
-    assert told.returncode == 1
-    assert "does not answer" in told.stderr
-    assert "dreamontage up" in told.stderr
+    result = dreamontage(settings, "submit", write_board())
+    assert result.returncode == 1
+    assert "does not answer" in result.stderr
+    assert "dreamontage up" in result.stderr
     assert opened.repository.recent_storyboards(5) == []
     assert not list(opened.store.list())
 
@@ -78,12 +81,12 @@ def test_titles_and_errors_are_no_markup(opened, write_board):
     opened.repository.set_storyboard_state(submitted.id, StoryboardState.RENDERING)
     opened.repository.set_storyboard_state(submitted.id, StoryboardState.FAILED, error=error)
     progress = opened.repository.progress(submitted.id)
-    assert f"{TITLE}: failed" in plain(watch.tree(progress))
-    assert error in plain(watch.tree(progress))
-    assert TITLE in plain(watch.summary([progress]))
+    assert f"{TITLE}: failed" in plain(progress_view.tree(progress))
+    assert error in plain(progress_view.tree(progress))
+    assert TITLE in plain(progress_view.summary([progress]))
 
     console = Console(file=io.StringIO(), width=300)
-    ended = watch.until_final([submitted.id], opened.repository, opened.settings, console)
+    ended = progress_view.until_final(opened, [submitted.id], console)
     assert [each.storyboard.state for each in ended] == [StoryboardState.FAILED]
     assert isinstance(console.file, io.StringIO)
     assert error in console.file.getvalue()
@@ -92,45 +95,47 @@ def test_titles_and_errors_are_no_markup(opened, write_board):
 def test_segment_errors_are_no_markup():
     segment = SimpleNamespace(state="failed", steps=4, error="a [/] in it", lease_holder=None)
     progress = {"segment": segment, "index": 0, "step": 1, "lease_age": None}
-    shown = watch._segment(SimpleNamespace(stage=Stage.UPSCALE, **progress))
+    shown = progress_view.segment_line(SimpleNamespace(stage=Stage.UPSCALE, **progress))
     assert "upscale 1 failed 1/4" in plain(shown)
     assert "a [/] in it" in plain(shown)
 
 
 def test_another_store_is_refused(settings, opened, write_board):
-    remember(settings, database_url=settings.database(), store="bucket films at s3.studio:9000")
-    told = dreamontage(settings, "status")
-    assert told.returncode == 1
-    assert "S3_ENDPOINT" in told.stderr
-    assert "bucket films at s3.studio:9000" in told.stderr
-    remember(settings, database_url="postgresql+psycopg://elsewhere/film")
+    write_stack_state(
+        settings, database_url=settings.database(), store="bucket films at s3.studio:9000"
+    )
+    result = dreamontage(settings, "status")
+    assert result.returncode == 1
+    assert "S3_ENDPOINT" in result.stderr
+    assert "bucket films at s3.studio:9000" in result.stderr
+    write_stack_state(settings, database_url="postgresql+psycopg://elsewhere/film")
     assert dreamontage(settings, "status").returncode == 0, "that studio is not the one meant"
 
 
-def test_silent_database_is_told_in_a_line(settings):
+def test_an_unreachable_database_is_reported_in_one_line(settings):
     port = settings.prefect_api_url.partition("127.0.0.1:")[2].partition("/")[0]
     silent = settings.model_copy(
         update={"database_url": f"postgresql+psycopg://127.0.0.1:{port}/film"}
     )
-    told = dreamontage(silent, "status")
-    assert told.returncode == 1
-    assert "the database does not answer: start the studio with `dreamontage up`" in told.stderr
-    assert "Traceback" not in told.stderr
+    result = dreamontage(silent, "status")
+    assert result.returncode == 1
+    assert "the database does not answer: start the studio with `dreamontage up`" in result.stderr
+    assert "Traceback" not in result.stderr
 
 
 @pytest.mark.parametrize("fault", [KeyError("x"), IndexError("list index")])
-def test_faults_of_ours_are_not_told_as_the_users(monkeypatch, fault):
+def test_bugs_are_not_reported_as_user_errors(monkeypatch, fault):
     def fail() -> None:
         raise fault
 
-    monkeypatch.setattr(cli, "app", fail)
+    monkeypatch.setattr(commands, "app", fail)
     with pytest.raises(type(fault)):
-        cli.main()
+        commands.main()
 
 
 SHOW = """
-from flows import show
-bar = show.Progress("Take-0")
+from flows import artifacts
+bar = artifacts.Progress("Take-0")
 bar.update(1, 1)
 bar.finish()
 """
@@ -138,11 +143,11 @@ bar.finish()
 
 def test_showing_fails_no_work(settings):
     """With no server, a segment's progress is only logged."""
-    told = subprocess.run(
+    result = subprocess.run(
         python("-c", SHOW), env=settings.environment(), capture_output=True, text=True
     )
-    assert told.returncode == 0, told.stderr
-    assert "progress of take-0 is not shown in Prefect: ConnectError" in told.stderr
+    assert result.returncode == 0, result.stderr
+    assert "progress of take-0 is not shown in Prefect: ConnectError" in result.stderr
 
 
 LIBRARY = """
@@ -165,16 +170,16 @@ def without_studio(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_library_alone_has_its_commands(write_board):
-    told = without_studio("validate", str(write_board()))
-    assert told.returncode == 0, told.stderr
+    result = without_studio("validate", str(write_board()))
+    assert result.returncode == 0, result.stderr
     assert without_studio("--help").returncode == 0
 
 
 def test_the_library_alone_names_the_extra():
-    told = without_studio("up")
-    assert told.returncode == 1
-    assert "dreamontage[studio]" in told.stderr
-    assert "Traceback" not in told.stderr
+    result = without_studio("up")
+    assert result.returncode == 1
+    assert "dreamontage[studio]" in result.stderr
+    assert "Traceback" not in result.stderr
 
 
 @pytest.mark.xdist_group("farm")
@@ -190,12 +195,12 @@ class TestWithPrefect:
         self, farm: Farm, opened: farm_module.Farm, write_board: WriteBoard
     ) -> None:
         good, bad = write_board("good", title="Kept out"), write_board("bad", fps=0)
-        told = dreamontage(farm.settings, "submit", good, bad)
-        assert told.returncode == 1
-        assert f"{bad}: fps" in told.stderr
+        result = dreamontage(farm.settings, "submit", good, bad)
+        assert result.returncode == 1
+        assert f"{bad}: fps" in result.stderr
         assert "Kept out" not in {each.title for each in opened.repository.recent_storyboards(50)}
 
-    def test_several_files_are_taken_in_before_any_starts(
+    def test_several_files_are_submitted_before_any_starts(
         self,
         farm: Farm,
         opened: farm_module.Farm,
@@ -210,8 +215,8 @@ class TestWithPrefect:
 
         for name, value in farm.settings.environment().items():
             monkeypatch.setenv(name, value)
-        monkeypatch.setattr(cli, "start_storyboard", begin)
-        cli.submit([write_board("a", title="First of two"), write_board("b", title="Second")])
+        monkeypatch.setattr(submit_action, "start_storyboard", begin)
+        commands.submit([write_board("a", title="First of two"), write_board("b", title="Second")])
         assert [each >= {"First of two", "Second"} for each in stored] == [True, True]
 
     def test_a_storyboard_is_started_once(self, farm: Farm) -> None:
@@ -228,11 +233,11 @@ class TestWithPrefect:
         # Before it could begin: of others, the supervisor tells.
         run = farm.start(deployment, "CRASHED", storyboard_id=submitted.id)
         opened.repository.set_flow_run(submitted.id, run)
-        told = io.StringIO()
-        found: list[StoryboardProgress] = watch.until_final(
-            [submitted.id], opened.repository, opened.settings, Console(file=told, width=300)
+        result = io.StringIO()
+        found: list[StoryboardProgress] = progress_view.until_final(
+            opened, [submitted.id], Console(file=result, width=300)
         )
         assert found[0].storyboard.state is StoryboardState.FAILED
-        assert "its run ended: Crashed; retry it in the Prefect UI" in told.getvalue()
+        assert "its run ended: Crashed; retry it in the Prefect UI" in result.getvalue()
         row = opened.repository.storyboard(submitted.id)
         assert row.state is StoryboardState.SUBMITTED, "the row is the run's to set"

@@ -18,9 +18,10 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 from dreamontage.cli import app
-from dreamontage.estimate import Estimate, estimate, parameters
-from dreamontage.plan import Geometry, plan_shot
-from dreamontage.request import placed
+from dreamontage.pipeline.request import placed
+from dreamontage.planning.cost import Estimate, estimate, parameters
+from dreamontage.planning.geometry import Geometry
+from dreamontage.planning.segments import plan_shot
 
 CONFIG = {
     "patch_size": [1, 2, 2],
@@ -89,7 +90,7 @@ def test_validate_says_what_is_right(folder: Path) -> None:
     assert result.exit_code == 0
 
 
-def test_validate_prints_every_fault_on_its_line(folder: Path) -> None:
+def test_validate_prints_every_error_on_its_line(folder: Path) -> None:
     text = BOARD.replace("at: 10}", "at: 12}").replace("in: 0.5", "in: 2.5")
     text = text.replace("{image: a.png, at: 0}", "{image: c.mp4, at: 0}")
     text = text.replace("{duration: 1}", "{duration: 1, name: a b, clips: [{video: a.png}]}")
@@ -109,7 +110,7 @@ def test_validate_prints_every_fault_on_its_line(folder: Path) -> None:
     ]
 
 
-def test_validate_tells_a_file_that_is_neither_picture_nor_film(folder: Path) -> None:
+def test_validate_reports_a_file_that_is_neither_picture_nor_film(folder: Path) -> None:
     (folder / "a.png").write_text("no picture")
     result = run("validate", folder / "board.yaml")
     assert result.exit_code == 1
@@ -204,7 +205,7 @@ def test_plan_as_json(folder: Path, weights: Path) -> None:
     assert again.stdout == result.stdout
 
 
-def test_plan_tells_a_size_that_the_model_cannot_render(folder: Path, weights: Path) -> None:
+def test_plan_reports_a_size_that_the_model_cannot_render(folder: Path, weights: Path) -> None:
     (weights / "vae/config.json").write_text('{"scale_factor_spatial": 32}')
     (folder / "board.yaml").write_text(BOARD.replace("128x64", "128x96"))
     result = run("plan", folder / "board.yaml", "--weights", weights)
@@ -227,7 +228,7 @@ def test_render_says_what_a_speed_option_does_before_it_renders(folder: Path) ->
 
 
 @pytest.mark.parametrize("device", ["cuda:99", "graphics"])
-def test_a_device_that_is_not_there_is_told(folder: Path, device: str) -> None:
+def test_a_missing_device_is_reported(folder: Path, device: str) -> None:
     for arguments in (
         ("render", folder / "board.yaml", "-o", folder / "out"),
         ("evaluate", "-o", folder / "out"),
@@ -235,8 +236,10 @@ def test_a_device_that_is_not_there_is_told(folder: Path, device: str) -> None:
     ):
         result = CliRunner().invoke(app, [*map(str, arguments), "--device", device])
         # The command's own line of errors is `main`'s, for ValueError.
-        told = f"{result.exception}" if isinstance(result.exception, ValueError) else result.stderr
-        assert f"device = {device!r} " in told, arguments
+        message = (
+            f"{result.exception}" if isinstance(result.exception, ValueError) else result.stderr
+        )
+        assert f"device = {device!r} " in message, arguments
         assert not (folder / "out").exists()
 
 
@@ -257,7 +260,7 @@ def test_a_log_has_a_line_of_all_that_is_done(folder: Path, tiny_ours: Path) -> 
     ]
 
 
-def test_a_strength_without_a_noise_level_is_a_fault_of_its_field(
+def test_a_strength_without_a_noise_level_is_an_error_of_its_field(
     folder: Path, tiny_ours: Path
 ) -> None:
     drafted = "duration: 1, draft: auto, strength: 0.01, keyframes: [{image: a.png, at: 0}]"
@@ -333,10 +336,10 @@ def test_an_estimate_counts_a_real_transformers_weights_and_operations() -> None
         return counted(*conditions, frames=frames, **how).flops / counter.get_total_flops()
 
     first = Keyframe(image=np.zeros((64, 128, 3), np.uint8), frame=0)
-    assert passes(guided=False, led=True) == pytest.approx(3, rel=0.02)
-    assert passes(first, guided=True, led=False) == pytest.approx(6, rel=0.02)
-    assert passes(first, guided=True, led=True) == pytest.approx(9, rel=0.02)
+    assert passes(guided=False, image_guided=True) == pytest.approx(3, rel=0.02)
+    assert passes(first, guided=True, image_guided=False) == pytest.approx(6, rel=0.02)
+    assert passes(first, guided=True, image_guided=True) == pytest.approx(9, rel=0.02)
     # Two windows of nine latents, of which the condition leads the first.
-    assert passes(first, frames=61, guided=False, led=True) == pytest.approx(9, rel=0.02)
-    seconds = counted(frames=33, guided=False, led=False)
+    assert passes(first, frames=61, guided=False, image_guided=True) == pytest.approx(9, rel=0.02)
+    seconds = counted(frames=33, guided=False, image_guided=False)
     assert seconds.seconds == seconds.flops / 1e9

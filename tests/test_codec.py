@@ -11,7 +11,7 @@ from torch import Tensor
 
 from dreamontage.models.autoencoder import StreamingDecoder, encode, normalise
 from dreamontage.models.codec import LinearCodec
-from dreamontage.training import worlds
+from dreamontage.training.synthetic import worlds
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""Where a condition stands on the latent timeline, and what the model is told of it.
+"""Where a condition is placed on the latent timeline, and the inputs that the model gets of it.
 
 Every test is a rule of INVARIANTS.md.
 """
@@ -15,12 +15,14 @@ from PIL import Image
 from torch import Tensor
 
 from dreamontage import Clip, DreaMontagePipeline, Keyframe
-from dreamontage.conditioning import MASK_CHANNELS, IntermTrack
 from dreamontage.models import autoencoder
-from dreamontage.native import NativeTrack, Sight
-from dreamontage.pictures import pixels
+from dreamontage.sampling.conditioning.clip_vision import ClipVisionInputs
+from dreamontage.sampling.conditioning.conditions import MASK_CHANNELS
+from dreamontage.sampling.conditioning.interm import IntermTrack
+from dreamontage.sampling.conditioning.native import NativeTrack
+from dreamontage.sampling.conditioning.pictures import pixels
 from dreamontage.timeline import frames_of, latent_of
-from tests.fixtures.tiny import Z, tiny_vae
+from tests.support.tiny import Z, tiny_vae
 
 HEIGHT, WIDTH = 16, 24
 LATENTS = 7  # of the shot: 25 frames
@@ -78,7 +80,7 @@ def marked(mask_ML: Tensor) -> set[tuple[int, int]]:
 
 
 @pytest.mark.parametrize("frame", range(1, 25))
-def test_a_still_stands_alone_in_its_slot_and_marks_its_own_frame(frame):
+def test_a_still_is_alone_in_its_slot_and_marks_its_own_frame(frame):
     mask, latents = whole(still(frame))
     slot = latent_of(frame)
     assert marked(mask) == {(slot, frame - frames_of(slot).start)}
@@ -119,7 +121,7 @@ def test_a_clip_that_reaches_no_grid_frame_is_a_still_of_its_first(frame, frames
 
 
 @pytest.mark.parametrize("over", [1, 2, 3])
-def test_a_clips_trailing_slot_repeats_its_last_frame_and_marks_the_given_ones(over):
+def test_a_clips_partial_slot_repeats_its_last_frame_and_marks_the_clips_frames(over):
     mask, latents = whole(clip(8, 5 + over))
     last = 4 + over
     assert marked(mask) == {
@@ -174,7 +176,7 @@ def test_the_latents_handed_over_win_over_every_condition(kind):
     assert torch.equal(window[:, :, 3:], untouched[:, :, 3:])
 
 
-def test_native_conditions_stand_in_a_grey_film_encoded_whole():
+def test_native_conditions_are_in_a_grey_film_encoded_as_one():
     placed = NativeTrack([still(6), clip(9, 3)], encode, HEIGHT, WIDTH)
     window = placed.window(0, LATENTS, None, like())
     film = torch.zeros(1, 3, 25, HEIGHT, WIDTH)  # 0 is mid-grey
@@ -195,7 +197,7 @@ def test_a_later_native_window_is_a_film_of_its_own():
     assert marked(window[0, :MASK_CHANNELS, :, 0, 0]) == {*((0, c) for c in range(4)), (2, 0)}
 
 
-def test_clean_latents_stand_in_every_given_slot_but_a_clips_cut_off_one(tiny_ti2v):
+def test_clean_latents_fill_every_slot_except_a_clips_partial_one(tiny_ti2v):
     """Wan 2.2 TI2V: what is given replaces the noise and is in the film to the bit."""
     pipe = DreaMontagePipeline.from_pretrained(tiny_ti2v)
     height, width = 32, 64
@@ -223,12 +225,12 @@ def test_clean_latents_stand_in_every_given_slot_but_a_clips_cut_off_one(tiny_ti
 
 
 def test_an_image_encoder_sees_what_a_window_opens_and_ends_with():
-    sight = Sight([still(4, seed=1), clip(9, 3), still(20, seed=5)])
+    clip_inputs = ClipVisionInputs([still(4, seed=1), clip(9, 3), still(20, seed=5)])
     opening = Image.fromarray(picture(50))
 
     def seen(start: int, stop: int, opening: Image.Image | None = None) -> list[Image.Image]:
-        found = sight.window(start, stop, opening=opening, both_ends=True)
-        assert sight.window(start, stop, opening=opening, both_ends=False) == found[:1]
+        found = clip_inputs.window(start, stop, opening=opening, both_ends=True)
+        assert clip_inputs.window(start, stop, opening=opening, both_ends=False) == found[:1]
         return found
 
     def images(*seeds: int) -> list[Image.Image]:

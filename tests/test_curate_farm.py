@@ -11,12 +11,12 @@ import pytest
 
 from dreamontage.training.curation.judge import Rule
 from dreamontage.training.curation.videos import Curation
-from dreamontage.training.shards import Dataset
-from flows.farm import Farm, open_farm
-from flows.settings import REPOSITORY, Settings
+from dreamontage.training.datasets.shards import Dataset
 from flows.steps import curation as steps
-from tests.fixtures import wild
-from tests.fixtures.wild import h264, pan, shot
+from flows.studio.farm import Farm, open_farm
+from flows.studio.settings import REPOSITORY, Settings
+from tests.support import wild
+from tests.support.wild import h264, pan, shot
 
 OPTIONS = {"size": "128x80"}
 
@@ -80,7 +80,7 @@ def test_a_folder_that_grows_keeps_its_shards(
     assert after[:1] == before
     assert len(after) == 2
 
-    # A shard with a clip that is not wanted any more is made anew of the others, not encoded.
+    # A shard with a clip that is no longer wanted is written again from its other clips.
     (films / "a.mp4").unlink()
 
     def never(*arguments: Any) -> None:
@@ -93,7 +93,7 @@ def test_a_folder_that_grows_keeps_its_shards(
     assert sorted(facts.source for facts in data.clips) == ["b.mp4", "c.mp4"]
 
 
-def test_a_group_that_was_stopped_goes_on_with_the_next_clip(farm: Farm, films: Path) -> None:
+def test_a_stopped_group_continues_with_the_next_clip(farm: Farm, films: Path) -> None:
     place, curation = str(films), steps.curation_of(farm, OPTIONS)
     entries = steps.judged(farm, place, curation)
     plan = steps.plan_clips(farm, place, curation, entries)
@@ -157,13 +157,13 @@ def test_a_video_is_not_blamed_for_good_for_what_may_pass(
 
 def test_a_video_that_kills_is_given_up(farm: Farm, films: Path) -> None:
     curation: Curation = steps.curation_of(farm, OPTIONS)
-    steps.give_up(farm, str(films), "a.mp4", curation)
+    steps.record_crash(farm, str(films), "a.mp4", curation)
     assert not steps.measure(farm, str(films), "a.mp4", curation), "nobody looks at it again"
     (entry, *_) = steps.judged(farm, str(films), curation)
     assert entry.verdict.reason == "processes died while looking at it"
 
 
-def test_options_that_are_none_are_told(farm: Farm) -> None:
+def test_unknown_options_are_reported(farm: Farm) -> None:
     with pytest.raises(ValueError, match="options: got an unexpected keyword argument 'sise'"):
         steps.curation_of(farm, {"sise": "128x80"})
     with pytest.raises(ValueError, match="--size = 'x' must read WIDTHxHEIGHT"):

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from dreamontage.training.shards import Dataset
-from tests.fixtures import wild
-from tests.fixtures.farm import Farm, await_that
-from tests.fixtures.wild import h264, pan, shot
+from dreamontage.training.datasets.shards import Dataset
+from tests.support import wild
+from tests.support.farm import Farm, await_that
+from tests.support.wild import h264, pan, shot
 
 pytestmark = pytest.mark.xdist_group("farm")
 

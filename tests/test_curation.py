@@ -1,4 +1,4 @@
-"""Every filter on real files: what is kept, what is dropped, and why."""
+"""Every filter on real files: what is accepted, what is dropped, and why."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from dreamontage.training.curation import flow, likeness, quality
 from dreamontage.training.curation.judge import Limits, Rule, Verdict, judge
 from dreamontage.training.curation.measure import Measurement, Measures, measure
 from dreamontage.training.curation.target import Target
-from tests.fixtures import wild
-from tests.fixtures.media import video_of
-from tests.fixtures.scorer_films import camera, held, world
-from tests.fixtures.wild import ASSETS, FRAMES, HEIGHT, WIDTH, h264, pan, shot
+from tests.support import wild
+from tests.support.media import video_of
+from tests.support.scorer_films import camera, held, world
+from tests.support.wild import ASSETS, FRAMES, HEIGHT, WIDTH, h264, pan, shot
 
 TARGET = Target(width=128, height=80)
 MEASURES = Measures(side=128)
@@ -32,12 +32,12 @@ def rule(path: Path, **limits: float) -> Rule | None:
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_worlds_are_kept(seed: int, tmp_path: Path) -> None:
+def test_synthetic_worlds_pass_curation(seed: int, tmp_path: Path) -> None:
     assert rule(h264(shot(seed), tmp_path / "a.mp4")) is None
 
 
 @pytest.mark.parametrize("video", sorted(ASSETS.glob("*.mp4")), ids=lambda path: path.stem)
-def test_the_examples_clips_are_kept(video: Path) -> None:
+def test_the_examples_clips_pass_curation(video: Path) -> None:
     assert rule(video) is None
 
 
@@ -57,13 +57,13 @@ GOOD: dict[str, Callable[[Path], Path]] = {
 
 
 def fast_pan(seed: int, way: float) -> np.ndarray:
-    """Across a world in three seconds: every frame is a change."""
+    """Across a world in three seconds: every frame changes."""
     start, stop = (0.5 - way / 2, 0.5, 1.3), (0.5 + way / 2, 0.5, 1.3)
     return camera(world(seed), FRAMES, start=start, stop=stop, size=(WIDTH, HEIGHT))
 
 
 def plunge(seed: int) -> np.ndarray:
-    """Far into a world, where there is little left to see."""
+    """Far into a world, where there is little contrast."""
     size = (WIDTH, HEIGHT)
     return camera(world(seed), FRAMES, start=(0.4, 0.5, 1), stop=(0.42, 0.5, 6), size=size)
 
@@ -73,7 +73,9 @@ def _grey(frame: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("make", GOOD.values(), ids=GOOD)
-def test_what_is_unusual_but_good_is_kept(make: Callable[[Path], Path], tmp_path: Path) -> None:
+def test_unusual_but_good_videos_pass_curation(
+    make: Callable[[Path], Path], tmp_path: Path
+) -> None:
     assert verdict(measure(make(tmp_path), MEASURES)) == Verdict(rule=None, reason="")
 
 
@@ -120,7 +122,7 @@ BAD: dict[str, tuple[Rule, Callable[[Path], Path]]] = {
 
 
 @pytest.mark.parametrize(("wanted", "make"), BAD.values(), ids=BAD)
-def test_each_fault_has_its_verdict(
+def test_each_defect_has_its_verdict(
     wanted: Rule, make: Callable[[Path], Path], tmp_path: Path
 ) -> None:
     found = verdict(measure(make(tmp_path), MEASURES))
@@ -129,7 +131,7 @@ def test_each_fault_has_its_verdict(
 
 
 def test_weak_motion_is_dropped(tmp_path: Path) -> None:
-    """Most of what hardly moves ends as it begins; with that filter open the flow has its say."""
+    """Most videos with little motion end as they begin. Without that filter, the flow decides."""
     slow = camera(world(3), FRAMES, start=(0.5, 0.5, 1), stop=(0.51, 0.5, 1), size=(WIDTH, HEIGHT))
     path = h264(slow, tmp_path / "a.mp4")
     assert rule(path) is Rule.GOES_SOMEWHERE
@@ -138,7 +140,7 @@ def test_weak_motion_is_dropped(tmp_path: Path) -> None:
 
 
 def test_the_filters_come_in_the_papers_order(tmp_path: Path) -> None:
-    """A film with every fault is dropped for the first one, and for the next once that is open."""
+    """A film that fails all rules is dropped by the first; without it, by the next."""
     dark = wild.everywhere(wild.cut(held(pan(0)[0], FRAMES), held(pan(5)[0], FRAMES), 20), _dim)
     dark[-4:] = dark[0]
     found = measure(h264(dark, tmp_path / "a.mp4"), MEASURES)
@@ -256,7 +258,7 @@ def test_clip_is_read_from_a_folder(tmp_path: Path) -> None:
 
 
 def test_a_videos_own_size_decides_which_blocks_are_seen() -> None:
-    """Blocks of eight pixels are gone where a picture is made much smaller."""
+    """Blocks of eight pixels disappear when a picture is made much smaller."""
     large = cv2.resize(pan(0, 1)[0], (640, 384), interpolation=cv2.INTER_CUBIC)
     poor = cv2.imdecode(cv2.imencode(".jpg", large, [cv2.IMWRITE_JPEG_QUALITY, 4])[1], 1)
     assert quality.marks([poor], side=640).smoothness < 0.3
@@ -278,7 +280,7 @@ def test_a_video_takes_the_nearest_shape(video: tuple[int, int], size: tuple[int
     assert Target().size_for(*video) == size
 
 
-def test_sizes_that_no_clip_can_have_are_told() -> None:
+def test_impossible_sizes_are_reported() -> None:
     with pytest.raises(ValueError, match="at least 16 each way"):
         Target(width=8, height=480)
     with pytest.raises(ValueError, match="fps = 0 must be above 0"):

@@ -1,4 +1,4 @@
-"""The private Postgres: there when asked for, and still there after whatever was killed."""
+"""The embedded Postgres: starting, stopping, and surviving killed processes."""
 
 import asyncio
 import json
@@ -20,7 +20,7 @@ from db import cluster
 from db.binaries import Origin, find_binaries
 from db.cluster import place_cluster
 from db.embedded import EmbeddedPostgres
-from tests.fixtures.postgres import enterable_folder
+from tests.support.postgres import enterable_folder
 
 STARTER = """
 import sys
@@ -31,9 +31,9 @@ print(EmbeddedPostgres(Path(sys.argv[1]), fsync_off=True).start())
 
 
 @contextmanager
-def embedded(folder: Path, origin: Origin | None = None) -> Iterator[EmbeddedPostgres]:
+def embedded(cluster_folder: Path, origin: Origin | None = None) -> Iterator[EmbeddedPostgres]:
     """A cluster that is gone after the block, running or not."""
-    server = EmbeddedPostgres(folder, origin=origin, fsync_off=True)
+    server = EmbeddedPostgres(cluster_folder, origin=origin, fsync_off=True)
     try:
         yield server
     finally:
@@ -41,9 +41,9 @@ def embedded(folder: Path, origin: Origin | None = None) -> Iterator[EmbeddedPos
 
 
 @pytest.fixture
-def folder() -> Iterator[Path]:
-    with enterable_folder() as folder:
-        yield folder / "postgres"
+def cluster_folder() -> Iterator[Path]:
+    with enterable_folder() as cluster_folder:
+        yield cluster_folder / "postgres"
 
 
 def connect(url: str) -> psycopg.Connection[tuple[object, ...]]:
@@ -52,13 +52,13 @@ def connect(url: str) -> psycopg.Connection[tuple[object, ...]]:
 
 def write(url: str) -> None:
     with connect(url) as connection:
-        connection.execute("CREATE TABLE kept (value integer)")
-        connection.execute("INSERT INTO kept VALUES (42)")
+        connection.execute("CREATE TABLE stored (value integer)")
+        connection.execute("INSERT INTO stored VALUES (42)")
 
 
 def read(url: str) -> object:
     with connect(url) as connection:
-        row = connection.execute("SELECT value FROM kept").fetchone()
+        row = connection.execute("SELECT value FROM stored").fetchone()
     assert row is not None
     return row[0]
 
@@ -69,7 +69,9 @@ def postmaster(server: EmbeddedPostgres) -> int:
 
 
 @pytest.mark.parametrize("origin", Origin)
-def test_data_survive_a_second_start_a_stop_and_a_kill(folder: Path, origin: Origin) -> None:
+def test_data_survive_a_second_start_a_stop_and_a_kill(
+    cluster_folder: Path, origin: Origin
+) -> None:
     """One life of a cluster, on the system's programs and on the wheel's."""
     try:
         find_binaries(origin=origin)
@@ -77,7 +79,7 @@ def test_data_survive_a_second_start_a_stop_and_a_kill(folder: Path, origin: Ori
         if origin is Origin.WHEEL:
             raise  # it is one of our dependencies
         pytest.skip("this machine has no PostgreSQL of its own")
-    with embedded(folder, origin) as server:
+    with embedded(cluster_folder, origin) as server:
         url = server.start()
         write(url)
 
@@ -88,7 +90,9 @@ def test_data_survive_a_second_start_a_stop_and_a_kill(folder: Path, origin: Ori
         server.stop()
         assert not server.running
         server.stop()
-        assert EmbeddedPostgres(folder, fsync_off=True).start() == url  # keeps to its origin
+        assert (
+            EmbeddedPostgres(cluster_folder, fsync_off=True).start() == url
+        )  # keeps to its origin
         assert read(url) == 42
 
         with connect(url):  # a child that outlives its parent for a moment
@@ -98,9 +102,9 @@ def test_data_survive_a_second_start_a_stop_and_a_kill(folder: Path, origin: Ori
 
 
 def test_only_the_socket_is_open_and_only_to_its_owner(postgres: EmbeddedPostgres) -> None:
-    told = json.loads((postgres.folder / "cluster.json").read_text())
-    assert Path(told["socket"]).stat().st_mode & 0o077 == 0
-    assert Path(told["home"]).stat().st_mode & 0o077 == 0
+    place = json.loads((postgres.folder / "cluster.json").read_text())
+    assert Path(place["socket"]).stat().st_mode & 0o077 == 0
+    assert Path(place["home"]).stat().st_mode & 0o077 == 0
     with connect(postgres.url()) as connection:
         assert connection.execute("SHOW listen_addresses").fetchone() == ("",)
 
@@ -111,7 +115,7 @@ def test_other_databases_live_beside_ours(postgres: EmbeddedPostgres) -> None:
     assert postgres.createdb("one") == one
     two = postgres.createdb("two")
     with connect(two) as connection:
-        assert connection.execute("SELECT to_regclass('kept')").fetchone() == (None,)
+        assert connection.execute("SELECT to_regclass('stored')").fetchone() == (None,)
     copy = postgres.createdb("copy", template="one")
     assert read(copy) == 42
     for name in ("one", "two", "copy"):
@@ -121,14 +125,14 @@ def test_other_databases_live_beside_ours(postgres: EmbeddedPostgres) -> None:
 
 
 def test_prefect_can_be_given_a_url_of_its_own_driver(postgres: EmbeddedPostgres) -> None:
-    async def ask() -> object:
+    async def query() -> object:
         engine = create_async_engine(postgres.url(driver="asyncpg"))
         async with engine.connect() as connection:
             name = (await connection.execute(text("SELECT current_database()"))).scalar_one()
         await engine.dispose()
         return name
 
-    assert asyncio.run(ask()) == "dreamontage"
+    assert asyncio.run(query()) == "dreamontage"
 
 
 def test_has_trgm_is_true_where_the_extension_can_be_made(postgres: EmbeddedPostgres) -> None:
@@ -142,8 +146,8 @@ def test_has_trgm_is_true_where_the_extension_can_be_made(postgres: EmbeddedPost
         connection.rollback()
 
 
-def test_a_long_path_gets_its_socket_elsewhere(folder: Path) -> None:
-    with embedded(folder / ("long" * 30)) as server:
+def test_a_long_path_gets_its_socket_elsewhere(cluster_folder: Path) -> None:
+    with embedded(cluster_folder / ("long" * 30)) as server:
         url = server.start()
         socket = Path(json.loads((server.folder / "cluster.json").read_text())["socket"])
         assert server.folder not in socket.parents
@@ -155,13 +159,13 @@ def test_a_long_path_gets_its_socket_elsewhere(folder: Path) -> None:
     assert not socket.exists()
 
 
-def test_a_pid_that_now_belongs_to_another_program_does_not_stop_it(folder: Path) -> None:
+def test_a_pid_that_now_belongs_to_another_program_does_not_stop_it(cluster_folder: Path) -> None:
     """After a power cut the number in the pid file may be anyone's, even one of the same user."""
-    with embedded(folder) as server:
+    with embedded(cluster_folder) as server:
         url = server.start()
         write(url)
         server.stop()
-        home = Path(json.loads((folder / "cluster.json").read_text())["home"])
+        home = Path(json.loads((cluster_folder / "cluster.json").read_text())["home"])
         owner = home.stat()
         as_root = os.geteuid() == 0
         stranger = subprocess.Popen(
@@ -177,54 +181,56 @@ def test_a_pid_that_now_belongs_to_another_program_does_not_stop_it(folder: Path
             stranger.wait()
 
 
-def test_an_initdb_that_was_cut_off_is_begun_again(folder: Path) -> None:
-    with embedded(folder) as server:
-        folder.mkdir()
-        half = place_cluster(folder.absolute(), origin=None).home / "data.new"
+def test_an_interrupted_initdb_is_restarted(cluster_folder: Path) -> None:
+    with embedded(cluster_folder) as server:
+        cluster_folder.mkdir()
+        half = place_cluster(cluster_folder.absolute(), origin=None).home / "data.new"
         half.mkdir()
         (half / "PG_VERSION").write_text("15\n")
         server.start()
         assert server.running
 
 
-def test_lost_data_are_told_and_not_silently_begun_anew(folder: Path) -> None:
-    folder.mkdir()
-    gone = folder / "gone"
-    told = {"home": str(gone), "socket": str(gone / "socket"), "origin": "wheel"}
-    (folder / "cluster.json").write_text(json.dumps(told))
+def test_lost_data_are_an_error_and_no_empty_cluster_replaces_them(cluster_folder: Path) -> None:
+    cluster_folder.mkdir()
+    gone = cluster_folder / "gone"
+    place = {"home": str(gone), "socket": str(gone / "socket"), "origin": "wheel"}
+    (cluster_folder / "cluster.json").write_text(json.dumps(place))
     with pytest.raises(FileNotFoundError, match="which is gone"):
-        EmbeddedPostgres(folder).start()
+        EmbeddedPostgres(cluster_folder).start()
 
 
-def test_a_server_that_cannot_start_says_why(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cluster, "_START_SECONDS", 0.1)
-    with embedded(folder) as server:
+def test_a_server_that_cannot_start_says_why(
+    cluster_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster, "START_SECONDS", 0.1)
+    with embedded(cluster_folder) as server:
         server.start()
         server.stop()
-        home = Path(json.loads((folder / "cluster.json").read_text())["home"])
+        home = Path(json.loads((cluster_folder / "cluster.json").read_text())["home"])
         conf = home / "data" / "postgresql.conf"
         conf.write_text(conf.read_text() + "\nno_such_setting = 1\n")
         with pytest.raises(RuntimeError, match="no_such_setting"):
             server.start()
 
 
-def test_starts_at_the_same_time_make_one_server_that_outlives_them(folder: Path) -> None:
-    with embedded(folder) as server:
+def test_starts_at_the_same_time_make_one_server_that_outlives_them(cluster_folder: Path) -> None:
+    with embedded(cluster_folder) as server:
         starters = [
             subprocess.Popen(
-                [sys.executable, "-c", STARTER, folder],
+                [sys.executable, "-c", STARTER, cluster_folder],
                 stdout=subprocess.PIPE,
                 text=True,
                 start_new_session=True,
             )
             for _ in range(2)
         ]
-        told = {starter.communicate()[0].strip() for starter in starters}
+        urls = {starter.communicate()[0].strip() for starter in starters}
         assert [starter.returncode for starter in starters] == [0, 0]
         for starter in starters:
             with suppress(ProcessLookupError):  # as when a terminal closes
                 os.killpg(starter.pid, signal.SIGTERM)
-        assert told == {server.url()}
+        assert urls == {server.url()}
         assert server.running
 
 
@@ -245,7 +251,7 @@ def test_root_s_home_is_not_entered(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="anyone but root runs the programs themselves")
 def test_programs_out_of_reach_are_copied_into_reach(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cluster_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A virtual environment in root's home: whom we run Postgres as cannot enter it."""
     (wheel,) = find_binaries(origin=Origin.WHEEL, version=18)
@@ -253,7 +259,7 @@ def test_programs_out_of_reach_are_copied_into_reach(
     private.mkdir(mode=0o700)
     hidden = wheel.copy_to(private)
     monkeypatch.setattr(cluster, "find_binaries", lambda **wanted: [hidden])
-    with embedded(folder) as server:
+    with embedded(cluster_folder) as server:
         write(server.start())
         server.stop()
         assert read(server.start()) == 42

@@ -13,7 +13,7 @@ from db import migrate
 from db.engine import open_engine
 from db.models import Base
 
-# Everything that the catalogue says about tables: columns, constraints, and indexes.
+# All that the catalogue holds about tables: columns, constraints, and indexes.
 _CATALOGUE = """
     SELECT c.relname, a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull::text,
            coalesce(pg_get_expr(d.adbin, d.adrelid), '')
@@ -79,7 +79,7 @@ def test_downgrade_leaves_nothing_of_ours(empty_url: str) -> None:
     migrate.check(empty_url)
 
 
-def test_a_database_that_was_never_upgraded_is_told(empty_url: str) -> None:
+def test_a_database_that_was_never_upgraded_differs(empty_url: str) -> None:
     with pytest.raises(migrate.DriftError, match="at revision None, the head is 0004"):
         migrate.check(empty_url)
 
@@ -98,17 +98,17 @@ def test_a_database_that_was_never_upgraded_is_told(empty_url: str) -> None:
         (
             "ALTER TABLE takes DROP CONSTRAINT ck_takes_verdict, ADD CONSTRAINT ck_takes_verdict"
             " CHECK (verdict IN ('pass', 'retake'))",
-            r"ck_takes_verdict speaks of \['pass', 'retake'\], not of .*'review'",
+            r"ck_takes_verdict has the values \['pass', 'retake'\], not .*'review'",
         ),
         (
             "ALTER TABLE segments DROP CONSTRAINT ck_segments_failed_has_error, ADD CONSTRAINT"
             " ck_segments_failed_has_error CHECK ((state = 'broken') = (error IS NOT NULL))",
-            r"failed_has_error speaks of \['broken'\], not of \['failed'\]",
+            r"failed_has_error has the values \['broken'\], not \['failed'\]",
         ),
         ("ALTER TABLE shots ADD CONSTRAINT ck_shots_odd CHECK (frames % 2 = 1)", "ck_shots_odd"),
     ],
 )
-def test_drift_is_told_by_name(database_url: str, change: str, named: str) -> None:
+def test_drift_is_reported_by_name(database_url: str, change: str, named: str) -> None:
     _execute(database_url, change)
     with pytest.raises(migrate.DriftError, match=named):
         migrate.check(database_url)

@@ -1,4 +1,4 @@
-"""Training of the codec's finish: it mends what a model's latents leave, and changes no latents."""
+"""Training of the codec's finish: it repairs the films of a model, and changes no latents."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import pytest
 import torch
 
 from dreamontage.models.codec import LinearCodec, _patches, frames_of
-from dreamontage.training import nano
-from dreamontage.training.adaptive import Shape, Study
-from dreamontage.training.decoder import DecoderObjective
-from dreamontage.training.recipe import Recipe, Setting
-from dreamontage.training.trainer import Trainer
+from dreamontage.training.loop.recipe import Recipe, Setting
+from dreamontage.training.loop.trainer import Trainer
+from dreamontage.training.objectives import nano
+from dreamontage.training.objectives.adaptive import Shape, Study
+from dreamontage.training.objectives.decoder import DecoderObjective
 
 SIZE = nano.Size(heads=1, layers=1, ffn=64, z_dim=12)
 STUDY = Study(
@@ -25,10 +25,10 @@ STUDY = Study(
 
 @pytest.fixture(scope="module")
 def init(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of a model that has learnt nothing: its last steps leave some of the noise."""
+    """A folder of an untrained model: after its last steps some noise is left."""
     folder = tmp_path_factory.mktemp("init")
     frozen = nano.build_frozen(seed=0, z_dim=SIZE.z_dim, batches=2, size=32)
-    nano.save_folder(folder, frozen, nano.build_transformer(SIZE), maturity="smoke")
+    nano.save_folder(folder, frozen, nano.build_transformer(SIZE), release_stage="smoke")
     return folder
 
 
@@ -43,8 +43,8 @@ def test_the_frames_that_it_trains_on_are_the_codecs(tmp_path: Path, init: Path)
     latents = made.held_out[0].latents_BZLHW
     raw = latents * torch.tensor(made.codec.config.latents_std)[:, None, None, None]
     with torch.no_grad():
-        painted = made._painted(made.model, latents).clamp(-1, 1)
-    assert torch.allclose(painted, made.codec.decode(raw).sample[:, :, 1:], atol=1e-4)
+        decoded = made.decoded(made.model, latents).clamp(-1, 1)
+    assert torch.allclose(decoded, made.codec.decode(raw).sample[:, :, 1:], atol=1e-4)
 
 
 def test_patches_are_put_back_where_they_were_taken() -> None:
@@ -64,7 +64,7 @@ def test_a_run_mends_films_and_exports_the_model_with_a_finished_codec(
     )
     run = Trainer(recipe, tmp_path / "run", init=init, steps=60)
     run.run()
-    scores = run._scores()
+    scores = run.scores()
     assert scores["loss"] < 0.95 * run.untrained["loss"]
     assert scores["psnr"] > run.untrained["psnr"]
     exported = tmp_path / "run" / "exports" / "latest"
@@ -82,5 +82,5 @@ def test_a_run_mends_films_and_exports_the_model_with_a_finished_codec(
 
 
 def test_without_a_model_that_films_there_is_nothing_to_finish(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="init: a decoder is finished on films of a model"):
+    with pytest.raises(ValueError, match="the finish is trained on films of a model"):
         objective(tmp_path, None)

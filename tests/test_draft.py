@@ -14,21 +14,25 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from dreamontage import Clip, DreaMontagePipeline, Keyframe, draft, local, storyboard
-from dreamontage.faults import StoryboardError
-from dreamontage.film import shot_notes
-from dreamontage.inbetween import Animatic, Inbetween
+from dreamontage import Clip, DreaMontagePipeline, Keyframe, storyboard
+from dreamontage.delivery.film import shot_notes
 from dreamontage.models import autoencoder
-from dreamontage.pictures import pixels
-from dreamontage.placement import clashes, in_the_way
-from dreamontage.plan import Geometry, Placed, ShotPlan, plan_shot
-from dreamontage.sampling import entry, state_from_bytes, state_to_bytes
-from dreamontage.sar import fuse
-from dreamontage.speed import Mag, SpeedOptions, apply
+from dreamontage.pipeline.acceleration import Mag, SpeedOptions, apply
+from dreamontage.pipeline.interpolation import Animatic, FrameInterpolation
+from dreamontage.pipeline.sar import fuse
+from dreamontage.planning import draft_window
+from dreamontage.planning.geometry import Geometry
+from dreamontage.planning.segments import ShotPlan, plan_shot
+from dreamontage.rendering import local
+from dreamontage.sampling.conditioning.pictures import pixels
+from dreamontage.sampling.start import start_step
+from dreamontage.sampling.state import state_from_bytes, state_to_bytes
 from dreamontage.storyboard import Shot
-from tests.fixtures.boards import WriteBoard
-from tests.fixtures.media import numbers, video_of
-from tests.fixtures.scorer_films import camera, world
+from dreamontage.storyboard.errors import StoryboardError
+from dreamontage.storyboard.placement import Placed, clashes, on_loop_end
+from tests.support.boards import WriteBoard
+from tests.support.media import numbers, video_of
+from tests.support.scorer_films import camera, world
 from tests.test_plan import clip, still
 
 # --- what lies between ---------------------------------------------------------------------------
@@ -37,7 +41,7 @@ from tests.test_plan import clip, still
 def test_what_moves_is_moved_and_not_dissolved() -> None:
     """A pan of 24 pixels: beside the true frames, a cross-fade is five times as far off."""
     film = camera(world(0), 17, start=(0.42, 0.5, 1.0), stop=(0.48, 0.5, 1.0))
-    made = Inbetween({0: film[0], 16: film[16]})(range(17))
+    made = FrameInterpolation({0: film[0], 16: film[16]})(range(17))
     assert np.array_equal(made[0], film[0])
     assert np.array_equal(made[16], film[16])
     inner = np.s_[8:-8, 28:-28]
@@ -50,9 +54,9 @@ def test_what_moves_is_moved_and_not_dissolved() -> None:
         assert error < control / 4
 
 
-def test_ahead_of_the_first_and_behind_the_last_it_stands_still() -> None:
+def test_before_the_first_and_after_the_last_picture_the_draft_is_still() -> None:
     one, two = camera(world(0), 2)
-    made = Inbetween({3: one, 5: two})(range(9))
+    made = FrameInterpolation({3: one, 5: two})(range(9))
     assert all(np.array_equal(each, one) for each in made[:4])
     assert all(np.array_equal(each, two) for each in made[5:])
     assert not np.array_equal(made[4], one)
@@ -60,7 +64,7 @@ def test_ahead_of_the_first_and_behind_the_last_it_stands_still() -> None:
 
 def test_a_draft_is_the_same_each_time_it_is_made() -> None:
     film = camera(world(1), 9)
-    one, two = (np.stack(Inbetween({0: film[0], 8: film[8]})(range(9))) for _ in range(2))
+    one, two = (np.stack(FrameInterpolation({0: film[0], 8: film[8]})(range(9))) for _ in range(2))
     assert np.array_equal(one, two)
 
 
@@ -75,7 +79,7 @@ def numbered(read: list[tuple[int, int]], length: int, turn: int | None = None) 
 
 
 @given(st.integers(0, 30), st.integers(1, 20), st.integers(1, 40), st.booleans())
-def test_an_animatic_begins_again_in_a_loop_and_else_stands_still(
+def test_an_animatic_restarts_in_a_loop_and_else_holds_its_last_frame(
     first: int, count: int, length: int, loop: bool
 ) -> None:
     if loop:
@@ -107,7 +111,7 @@ def shots(draw: st.DrawFn) -> tuple[ShotPlan, list[Placed]]:
         length = draw(st.integers(0, min(9, frames - frame)))
         index = len(placed)
         one = clip(frame, length, index) if length else still(frame, index)
-        refused = list(clashes([*placed, one])) or (loop and list(in_the_way([one], frames)))
+        refused = list(clashes([*placed, one])) or (loop and list(on_loop_end([one], frames)))
         if not refused:
             placed.append(one)
     planned = plan_shot(
@@ -139,19 +143,21 @@ def test_a_windows_draft_depends_on_no_condition_but_those_its_key_names(
         for n, each in enumerate(placed)
     ]
     rounds = (-planned.frames, 0, planned.frames) if planned.loop else (0,)
-    everywhere = Inbetween.of(
+    everywhere = FrameInterpolation.from_conditions(
         dict(enumerate(conditions)),
         [
-            draft.Occurrence(index=each.index, frame=each.frame + turn, frames=each.frames)
+            draft_window.Occurrence(index=each.index, frame=each.frame + turn, frames=each.frames)
             for each in placed
             for turn in rounds
         ],
     )
     for segment in planned.segments:
-        named = draft.drawn_from(segment, planned, placed)
-        span = draft.window(segment)
+        named = draft_window.draft_conditions(segment, planned, placed)
+        span = draft_window.window(segment)
         assert len(span) == 1 + 4 * (segment.latents - 1)
-        own = Inbetween.of({each.index: conditions[each.index] for each in named}, named)
+        own = FrameInterpolation.from_conditions(
+            {each.index: conditions[each.index] for each in named}, named
+        )
         assert np.array_equal(np.stack(own(span)), np.stack(everywhere(span)))
 
 
@@ -183,7 +189,7 @@ def test_a_draft_is_in_the_key_with_all_that_it_is_made_of() -> None:
 
     def key(of: Shot, **changes: Any) -> Any:
         given = {"placed": conditions, "digests": digests, "animatic": None} | changes
-        return draft.key_of(first, plan, of, **given)
+        return draft_window.draft_key(first, plan, of, **given)
 
     auto = key(shot())
     assert auto == {
@@ -202,24 +208,24 @@ def test_a_draft_is_in_the_key_with_all_that_it_is_made_of() -> None:
     assert [each["digest"] for each in key(shot(), placed=moved)["conditions"]] == ["a", "b", "c"]
     video = key(shot(draft="v.mp4"), animatic="d")
     assert video == {"kind": "video", "strength": 0.6, "digest": "d", "frame": 0}
-    last = draft.key_of(
+    last = draft_window.draft_key(
         plan.segments[-1], plan, shot(draft="v.mp4"), placed=[], digests=[], animatic="d"
     )
     assert last is not None
     assert "end" not in last, "33 frames are whole latents: nothing is held"
 
 
-def test_a_loops_draft_goes_on_into_the_next_round() -> None:
+def test_a_loops_draft_continues_after_its_end() -> None:
     plan = planned(32, still(4), loop=True)
     closing = plan.segments[-1]
-    assert draft.window(closing).stop == 32 + 4 + 1
-    (before, behind) = draft.drawn_from(closing, plan, [still(4)])
+    assert draft_window.window(closing).stop == 32 + 4 + 1
+    (before, behind) = draft_window.draft_conditions(closing, plan, [still(4)])
     assert (before.frame, behind.frame) == (4, 36)
-    key = draft.key_of(
+    key = draft_window.draft_key(
         closing, plan, shot(draft="v.mp4", loop=True), placed=[], digests=[], animatic="d"
     )
     assert key is not None
-    assert (key["end"], key["loop"]) == (32 - draft.window(closing).start, True)
+    assert (key["end"], key["loop"]) == (32 - draft_window.window(closing).start, True)
 
 
 # --- the model -----------------------------------------------------------------------------------
@@ -278,7 +284,7 @@ def test_each_window_starts_from_its_own_part_of_the_draft(tiny_ours: Path) -> N
         geometry=pipe.geometry,
     ).segments
     assert [(each.start, each.stop) for each in segments] == [(0, 4), (3, 6)]
-    step, level = entry(pipe.scheduler, STEPS, 0.8)
+    step, level = start_step(pipe.scheduler, STEPS, 0.8)
     assert 0 < step < STEPS
     track = pipe.track(CONDITIONS, HEIGHT, WIDTH)
     made: list[Tensor] = []
@@ -291,8 +297,7 @@ def test_each_window_starts_from_its_own_part_of_the_draft(tiny_ours: Path) -> N
             drafted[:, :, :1] = tail
         generator = torch.Generator().manual_seed(segment.seed)
         latents = torch.lerp(drafted, torch.randn(drafted.shape, generator=generator), level)
-        condition, _ = track.inputs(segment, tail, latents)
-        assert condition is not None
+        condition = track.channels(segment, tail, latents)
         scheduler = type(pipe.scheduler).from_config(pipe.scheduler.config)
         scheduler.set_timesteps(STEPS)
         for t in scheduler.timesteps[step:]:
@@ -305,12 +310,12 @@ def test_each_window_starts_from_its_own_part_of_the_draft(tiny_ours: Path) -> N
 
 def test_an_automatic_draft_is_one_of_the_pictures_between_the_conditions(tiny_ours: Path) -> None:
     pipe = DreaMontagePipeline.from_pretrained(tiny_ours)
-    drawn = Inbetween({0: PICTURES[0], 20: PICTURES[20]})(range(FRAMES))
+    drawn = FrameInterpolation({0: PICTURES[0], 20: PICTURES[20]})(range(FRAMES))
     auto = film_of(pipe, draft="auto", strength=0.7)
     assert torch.equal(auto, film_of(pipe, draft=drawn, strength=0.7))
 
 
-def test_a_loop_is_drafted_round(tiny_ours: Path) -> None:
+def test_an_automatic_draft_of_a_loop_is_cyclic(tiny_ours: Path) -> None:
     pipe = DreaMontagePipeline.from_pretrained(tiny_ours)
     loop = {"conditions": CONDITIONS[:1], "num_frames": 20, "loop": True, "strength": 0.7}
     auto = film_of(pipe, draft="auto", **loop)
@@ -367,34 +372,34 @@ def test_a_cache_that_counts_steps_takes_no_draft(tiny_ours: Path) -> None:
 # --- the storyboard ------------------------------------------------------------------------------
 
 
-def faults(shot: dict[str, Any], base: Path | None = None) -> list[str]:
+def errors(shot: dict[str, Any], base: Path | None = None) -> list[str]:
     data = {"title": "t", "fps": 16, "size": "80x64", "shots": [{"duration": 2, **shot}]}
     try:
         storyboard.loads(data, base)
     except StoryboardError as error:
-        return [str(fault) for fault in error.faults]
+        return [str(field_error) for field_error in error.errors]
     return []
 
 
 def test_what_a_draft_may_be(tmp_path: Path) -> None:
     frame = {"keyframes": [{"image": "a.png", "at": 0}]}
-    assert faults({"draft": "auto", "strength": 0.5, **frame}) == []
-    assert faults({"draft": "auto"}) == [
+    assert errors({"draft": "auto", "strength": 0.5, **frame}) == []
+    assert errors({"draft": "auto"}) == [
         "shots[0].draft = 'auto' needs a keyframe or a clip to make a draft of"
     ]
-    assert faults({"strength": 0.5}) == [
+    assert errors({"strength": 0.5}) == [
         "shots[0].strength = 0.5 is for a draft; give one, as in `draft: auto`"
     ]
-    assert faults({"draft": "auto", "strength": 1.5, **frame}) == [
+    assert errors({"draft": "auto", "strength": 1.5, **frame}) == [
         "shots[0].strength = 1.5 must be at most 1.0"
     ]
-    assert faults({"draft": "auto", "strength": 0, **frame}) == [
+    assert errors({"draft": "auto", "strength": 0, **frame}) == [
         "shots[0].strength = 0 must be more than 0.0"
     ]
-    assert faults({"draft": "no.mp4"}, tmp_path) == [
+    assert errors({"draft": "no.mp4"}, tmp_path) == [
         "shots[0].draft = 'no.mp4': there is no such file"
     ]
-    assert faults({"draft": "/no.mp4"}) == [
+    assert errors({"draft": "/no.mp4"}) == [
         "shots[0].draft = '/no.mp4' must be relative to the storyboard's file"
     ]
 
@@ -426,7 +431,7 @@ def render(path: Path, weights: Path, out: Path) -> dict[str, Any]:
     return record
 
 
-def test_a_film_is_told_with_its_draft_and_never_taken_for_one_without(
+def test_a_film_records_its_draft_and_has_keys_of_its_own(
     write_board: WriteBoard, tiny_ours: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
@@ -439,10 +444,11 @@ def test_a_film_is_told_with_its_draft_and_never_taken_for_one_without(
     }.items():
         (shots[name],) = render(drafted(write_board, name, **fields), tiny_ours, out)["shots"]
     assert shots["plain"]["draft"] is None
-    assert shots["auto"]["draft"] == {"kind": "auto", "strength": 0.8}
-    told = shots["video"]["draft"]
-    assert (told["kind"], told["strength"]) == ("video", 0.8)
-    assert told["made_by"] == {
+    unset = {"asset": None, "rendition": None, "made_by": None}
+    assert shots["auto"]["draft"] == {"kind": "auto", "strength": 0.8} | unset
+    record = shots["video"]["draft"]
+    assert (record["kind"], record["strength"]) == ("video", 0.8)
+    assert record["made_by"] == {
         "fit": "crop",
         "width": 80,
         "height": 64,
@@ -454,7 +460,7 @@ def test_a_film_is_told_with_its_draft_and_never_taken_for_one_without(
     assert len(set.union(*keys)) == sum(map(len, keys)), "no two share a segment"
 
 
-def test_a_draft_that_ends_before_its_shot_is_told(
+def test_a_draft_shorter_than_its_shot_is_an_error(
     write_board: WriteBoard, tiny_ours: Path, tmp_path: Path
 ) -> None:
     path = drafted(write_board, "short", seconds=1.5, draft="animatic.mp4")
@@ -470,10 +476,10 @@ def test_a_draft_that_ends_before_its_shot_is_told(
 
 def test_an_animatic_is_shown_at_the_films_rate(write_board: WriteBoard, tmp_path: Path) -> None:
     from dreamontage import media
-    from dreamontage.intake import take_in_drafts
+    from dreamontage.rendering.ingest import ingest_drafts
 
     path = drafted(write_board, "rate", draft="animatic.mp4")
-    (made,) = take_in_drafts(storyboard.load(path), path.parent, tmp_path).values()
+    (made,) = ingest_drafts(storyboard.load(path), path.parent, tmp_path).values()
     frames = np.stack(list(media.read_frames(made.path)))
     assert len(frames) == 33
     # What is on screen at n / 16 s, of 24 frames a second that tell 5 times their number.

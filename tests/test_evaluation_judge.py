@@ -39,7 +39,7 @@ PERFECT = {
         (Aspect.CONDITIONS, {"flicker_near": 2.0}),
     ],
 )
-def test_each_fault_loses_in_its_own_aspect_and_in_no_other(
+def test_each_defect_loses_in_its_own_aspect_and_in_no_other(
     aspect: Aspect, fault: dict[str, float]
 ) -> None:
     faulty = PERFECT | fault
@@ -51,7 +51,7 @@ def test_each_fault_loses_in_its_own_aspect_and_in_no_other(
     assert verdict(faulty, PERFECT, Aspect.OVERALL) == (-1 if part_of_the_whole else 0)
 
 
-def test_less_light_than_the_true_film_has_is_no_fault() -> None:
+def test_less_flicker_than_the_true_film_is_no_defect() -> None:
     assert verdict(PERFECT | {"flicker": 0.2}, PERFECT, Aspect.VISUAL) == 0
 
 

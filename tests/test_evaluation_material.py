@@ -13,10 +13,10 @@ from dreamontage.evaluation import camera
 from dreamontage.evaluation.material import MOVES, Material, opposite
 from dreamontage.evaluation.models import joins_of
 from dreamontage.evaluation.tasks import Kind, Plan
-from dreamontage.plan import Geometry
-from dreamontage.seeds import derive
+from dreamontage.planning.geometry import Geometry
+from dreamontage.storyboard.seeds import derive
 from dreamontage.timeline import latent_of
-from dreamontage.training.photos import load_photos
+from dreamontage.training.synthetic.photos import load_photos
 
 MATERIAL = Material(height=64, width=96)
 BY_NAME = {move.name: move for move in MOVES}
@@ -65,8 +65,8 @@ def test_a_directed_film_makes_its_move_and_starts_as_its_opposite_does(name: st
     back = MATERIAL.directed(4, opposite(BY_NAME[name]))
     assert BY_NAME[name].words in there.prompt()
     assert np.array_equal(there.frames_THWC[0], back.frames_THWC[0])
-    assert camera.outcome(camera.whole(there.frames_THWC)) == camera.SIGNS[name]
-    assert camera.along(camera.whole(back.frames_THWC), name) < 0
+    assert camera.dominant_motion(camera.total_motion(there.frames_THWC)) == camera.SIGNS[name]
+    assert camera.motion_along(camera.total_motion(back.frames_THWC), name) < 0
 
 
 def test_a_journey_goes_on_moving_and_every_act_is_in_its_prompt() -> None:
@@ -80,7 +80,7 @@ def test_a_journey_goes_on_moving_and_every_act_is_in_its_prompt() -> None:
         assert action.text in journey.prompt()
 
 
-def test_four_keyframes_stand_evenly_or_anywhere_each_in_its_own_latent() -> None:
+def test_four_keyframes_are_even_or_random_each_in_its_own_latent() -> None:
     tasks = PLAN.four()
     even = [list(task.pictures) for task in tasks if task.shows == "evenly spread"]
     loose = [list(task.pictures) for task in tasks if task.shows == "anywhere"]

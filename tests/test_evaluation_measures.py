@@ -9,22 +9,22 @@ import cv2
 import numpy as np
 import pytest
 
-from dreamontage.conditioning import Keyframe
 from dreamontage.evaluation import camera, names
 from dreamontage.evaluation.judge import Aspect, verdict
 from dreamontage.evaluation.material import FPS, MOVES, Material, Pixels, opposite
 from dreamontage.evaluation.measures import Scores, measure
 from dreamontage.evaluation.methods import (
     BlurredCrossFade,
+    CodecRoundTrip,
     CrossFade,
     Method,
     OpticalFlow,
-    ThroughCodec,
     Truth,
 )
 from dreamontage.evaluation.tasks import Kind, Plan, Task
-from dreamontage.plan import Geometry
-from dreamontage.training import nano
+from dreamontage.planning.geometry import Geometry
+from dreamontage.sampling.conditioning.conditions import Keyframe
+from dreamontage.training.objectives import nano
 
 PLAN = Plan(
     clips=4,
@@ -135,8 +135,8 @@ def test_a_missed_condition_costs_fidelity(four: list[Task]) -> None:
 
 def test_a_film_run_backwards_makes_the_other_move(panned: Task) -> None:
     film = panned.truth.frames_THWC
-    assert camera.outcome(camera.whole(film)) == camera.SIGNS["pan_left"]
-    assert camera.outcome(camera.whole(film[::-1])) == camera.SIGNS["pan_right"]
+    assert camera.dominant_motion(camera.total_motion(film)) == camera.SIGNS["pan_left"]
+    assert camera.dominant_motion(camera.total_motion(film[::-1])) == camera.SIGNS["pan_right"]
     assert measure(film[::-1].copy(), panned)["camera"] < -0.9
 
 
@@ -144,7 +144,7 @@ def test_a_subject_that_crosses_the_picture_is_no_camera_move() -> None:
     film = frozen(PLAN.material.everyday(2).frames_THWC).copy()
     for frame in range(len(film)):
         film[frame, 20:44, frame : frame + 24] = (200, 40, 40)
-    assert np.abs(camera.whole(film)).max() < 4  # the subject goes 48 pixels
+    assert np.abs(camera.total_motion(film)).max() < 4  # the subject goes 48 pixels
 
 
 def test_the_right_camera_agrees_the_wrong_and_the_still_one_do_not(panned: Task) -> None:
@@ -164,7 +164,7 @@ def test_the_right_camera_agrees_the_wrong_and_the_still_one_do_not(panned: Task
 
 def test_the_codec_alone_is_nearly_the_true_film(four: list[Task]) -> None:
     vae = nano.build_frozen(seed=0, z_dim=48, batches=2).vae
-    codec = ThroughCodec(names.CODEC, Truth(), vae, "test")
+    codec = CodecRoundTrip(names.CODEC, Truth(), vae, "test")
     found = means(codec, four[:2])
     assert codec.film(four[0]).shape == four[0].truth.frames_THWC.shape
     assert found["motion"] > 0.85

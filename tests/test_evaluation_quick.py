@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
-from dreamontage.evaluation import quick
-from dreamontage.training import worlds
+from dreamontage.scorer import reference
+from dreamontage.training.synthetic import worlds
 
 KEYS = (0, 16, 32)
 
@@ -46,7 +46,7 @@ def mosaic(video_BCTHW: Tensor) -> Tensor:
 
 
 def means(made: Tensor, truth: Tensor, given: Tensor) -> dict[str, float]:
-    found = quick.scores(made, truth, given_BT=given)
+    found = reference.scores(made, truth, given_BT=given)
     assert all(value.shape == (len(made),) for value in found.values())
     return {name: float(value.mean()) for name, value in found.items()}
 
@@ -110,15 +110,15 @@ def test_what_was_given_does_not_count(truth_BCTHW: Tensor, given_BT: Tensor) ->
     copied[:, :, KEYS] = truth_BCTHW[:, :, KEYS]
     for name in ("psnr", "sharpness", "blocks"):
         assert torch.allclose(
-            quick.scores(made, truth_BCTHW, given_BT=given_BT)[name],
-            quick.scores(copied, truth_BCTHW, given_BT=given_BT)[name],
+            reference.scores(made, truth_BCTHW, given_BT=given_BT)[name],
+            reference.scores(copied, truth_BCTHW, given_BT=given_BT)[name],
         )
 
 
 def test_flow_is_in_pixels_a_frame_and_points_where_things_go() -> None:
     wide = worlds.clips(1, 1, frames=1, height=128, width=128)[0][:, :, 0]
     frames = [wide[:, :, 20:84, 20 - 2 * i : 84 - 2 * i] for i in range(4)]  # things go right by 2
-    found = quick.flow(torch.stack(frames, 2))
+    found = reference.flow(torch.stack(frames, 2))
     assert found.shape == (1, 2, 2, 8, 8)
     assert found[:, :, 0, 2:-2, 2:-2].median() == pytest.approx(2, abs=0.2)
     assert found[:, :, 1, 2:-2, 2:-2].median() == pytest.approx(0, abs=0.2)
@@ -126,4 +126,4 @@ def test_flow_is_in_pixels_a_frame_and_points_where_things_go() -> None:
 
 def test_films_must_match() -> None:
     with pytest.raises(ValueError, match="one shape"):
-        quick.scores(torch.zeros(1, 3, 9, 16, 16), torch.zeros(1, 3, 5, 16, 16))
+        reference.scores(torch.zeros(1, 3, 9, 16, 16), torch.zeros(1, 3, 5, 16, 16))

@@ -112,7 +112,7 @@ def test_a_stage_is_asked_no_more_of_than_the_final_model(results: Results) -> N
     assert stage.by_chance == ours.by_chance
 
 
-def test_good_weights_are_shippable_and_each_fault_alone_is_enough_not_to_be(
+def test_good_weights_are_shippable_and_any_single_defect_prevents_it(
     results: Results,
 ) -> None:
     assert report(results).shippable

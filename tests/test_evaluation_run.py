@@ -28,8 +28,8 @@ from dreamontage.evaluation.store import Store
 from dreamontage.evaluation.suite import Folders, Suite, run
 from dreamontage.evaluation.tasks import Kind, Plan, Task
 from dreamontage.models.codec import LinearCodec
-from dreamontage.upscale import Upscaler, sr_channels
-from tests.fixtures.evaluation import save_model
+from dreamontage.pipeline.upscale import Upscaler, sr_channels
+from tests.support.evaluation import save_model
 
 
 class KilledError(Exception):
@@ -66,7 +66,7 @@ def test_from_folders_to_tables_json_and_sheets(
     assert again.criteria == found.criteria
 
 
-def test_a_killed_run_goes_on_after_its_last_film(
+def test_a_killed_run_continues_after_its_last_film(
     mini_model: Path, mini_plan: Plan, tmp_path: Path
 ) -> None:
     suite = Suite(Folders(ours=mini_model), plan=mini_plan, device="cpu")

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dreamontage import media, storyboard, variants
-from dreamontage.storyboard import Storyboard
+from dreamontage import media, storyboard
+from dreamontage.storyboard import Storyboard, variants
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 ASSETS = EXAMPLES / "assets"
@@ -52,7 +52,7 @@ def test_the_extension_is_twenty_seconds_from_one_clip_at_its_start() -> None:
     assert shot.frame_of(shot.clips[0], board.fps) == 0
 
 
-def test_the_loop_is_one_and_its_stills_stand() -> None:
+def test_the_loop_example_is_a_loop() -> None:
     board = example("loop")
     (shot,) = board.shots
     assert shot.loop
@@ -60,7 +60,7 @@ def test_the_loop_is_one_and_its_stills_stand() -> None:
 
 
 @pytest.mark.parametrize("name", [*MODES, *BESIDE_THEM])
-def test_every_condition_can_be_taken_in(name: str, tmp_path: Path) -> None:
+def test_every_condition_can_be_ingested(name: str, tmp_path: Path) -> None:
     board = example(name)
     width, height, fps = board.size.width, board.size.height, board.fps
     for shot in board.shots:
@@ -97,12 +97,14 @@ def test_the_assets_exercise_what_real_input_does() -> None:
     assert (sideways.rotation, sideways.width, sideways.height) == (90, 320, 200)
 
 
-def test_the_examples_stay_small_and_every_asset_is_told_of() -> None:
+def test_the_examples_stay_small_and_every_asset_is_documented() -> None:
     files = [path for path in EXAMPLES.rglob("*") if path.is_file() and path.suffix != ".pyc"]
     assert sum(path.stat().st_size for path in files) < 3_000_000
-    told = (ASSETS / "README.md").read_text() + (EXAMPLES / "README.md").read_text()
-    untold = [p.name for p in files if p.name != "README.md" and f"`{p.name}`" not in told]
-    assert untold == []
+    document = (ASSETS / "README.md").read_text() + (EXAMPLES / "README.md").read_text()
+    undocumented = [
+        p.name for p in files if p.name != "README.md" and f"`{p.name}`" not in document
+    ]
+    assert undocumented == []
 
 
 def test_the_advertisement_has_eight_variants_that_all_hold() -> None:

@@ -14,12 +14,12 @@ import pytest
 
 from db.states import SegmentState, ShotState, StoryboardState, Verdict
 from dreamontage import media
-from flows import farm as farm_module
-from flows.processes import python
-from flows.start import start_storyboard
-from flows.submit import submit
-from tests.fixtures.boards import WriteBoard, picture
-from tests.fixtures.farm import Farm, await_that
+from flows.actions.start import start_storyboard
+from flows.actions.submit import submit
+from flows.studio import farm as farm_module
+from flows.studio.processes import python
+from tests.support.boards import WriteBoard, picture
+from tests.support.farm import Farm, await_that
 
 pytestmark = pytest.mark.xdist_group("farm")
 
@@ -75,9 +75,9 @@ def test_a_storyboard_through_the_farm(farm, opened, write_board, tmp_path):
     assert [each["data"] for each in artifacts(farm, f"{submitted.id}-s0-t0-0")] == [100.0]
     assert artifacts(farm, f"gate-{submitted.id}-s0-t0")[0]["type"] == "table"
 
-    told = dreamontage(farm, "status", submitted.id)
-    assert f"{submitted.id} A walk: {storyboard.state}" in told
-    assert "segment 1 done 3/3" in told
+    output = dreamontage(farm, "status", submitted.id)
+    assert f"{submitted.id} A walk: {storyboard.state}" in output
+    assert "segment 1 done 3/3" in output
     out = tmp_path / "out"
     names = [
         Path(line) for line in dreamontage(farm, "fetch", submitted.id, "-o", str(out)).split()
@@ -99,7 +99,7 @@ def dreamontage(farm: Farm, *arguments: str) -> str:
     return done.stdout
 
 
-def test_a_killed_shot_is_retried_from_the_ui_and_goes_on(farm, opened, write_board):
+def test_a_killed_shot_is_retried_from_the_ui_and_continues(farm, opened, write_board):
     steps = 40
     shot = {"name": "long", "duration": {"frames": 33}, "prompts": "zoom in"}
     (submitted,) = submit(
@@ -129,8 +129,8 @@ def test_a_killed_shot_is_retried_from_the_ui_and_goes_on(farm, opened, write_bo
     assert finished.state is SegmentState.DONE
     assert finished.denoise_steps_run == steps
     message = f"{steps - stored.checkpoint_step} of {steps} denoise steps run"
-    told = [each["state"]["message"] for each in task_runs(farm, run).values()]
-    assert message in told, told
+    output = [each["state"]["message"] for each in task_runs(farm, run).values()]
+    assert message in output, output
 
 
 def test_a_shot_without_its_model_fails_and_says_so(farm, opened, write_board):
@@ -204,7 +204,7 @@ def test_a_storyboards_own_run_that_dies_is_run_again(farm, opened, write_board)
     assert opened.repository.deliverables(submitted.id)
 
 
-def test_a_take_that_fails_at_the_gate_is_taken_again(farm, opened, write_board, tiny_ours):
+def test_a_take_that_fails_the_gate_is_retaken(farm, opened, write_board, tiny_ours):
     """With weights that are not marked as smoke, up to the limit; then a person is asked."""
     (submitted,) = submit(opened, write_board())
     shot_id = f"{submitted.id}-s0"
@@ -253,6 +253,6 @@ def test_an_upscaled_shot_shows_its_stages(farm, opened, write_board, tiny_ours,
         assert {tasks[each]["state"]["name"] for each in segments} == {state}
         (enlarged,) = (each for each in tasks.values() if each["name"].startswith("enlarge-"))
         assert enlarged["state"]["name"] == state
-    told = dreamontage(farm, "status", submitted.id)
-    assert "segment 3 done 6/6" in told
-    assert "upscale 3 done 8/8" in told
+    output = dreamontage(farm, "status", submitted.id)
+    assert "segment 3 done 6/6" in output
+    assert "upscale 3 done 8/8" in output

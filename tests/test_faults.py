@@ -1,4 +1,4 @@
-"""Faults are of the severity that was asked for, in their place, and only there."""
+"""Synthetic cuts and motion faults have the given severity, at their stated frames only."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from dreamontage.training import disguises, faults, missteps, worlds
-from dreamontage.training.faults import CutFault
-from dreamontage.training.missteps import MotionFault
+from dreamontage.training.synthetic import cuts, degradations, motion_faults, worlds
+from dreamontage.training.synthetic.cuts import CutKind
+from dreamontage.training.synthetic.motion_faults import MotionFault
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -22,44 +22,46 @@ def clips() -> Tensor:
 
 def steps(clips_BCTHW: Tensor) -> Tensor:
     """Change into each frame, (B, T)."""
-    small = faults.thumbnails(clips_BCTHW)
+    small = cuts.thumbnails(clips_BCTHW)
     change = small.diff(dim=2).square().mean((1, 3, 4)).sqrt()
     return torch.nn.functional.pad(change, (1, 0))
 
 
 def test_levels_asked_for_are_levels_made(clips: Tensor) -> None:
-    for level in range(1, faults.LEVELS):
-        made = faults.cut(
+    for level in range(1, cuts.LEVELS):
+        made = cuts.add_cuts(
             clips, clips.roll(1, 0), generator=generator(level), levels_B=torch.full((16,), level)
         )
         assert made.clips_BCTHW.shape == clips.shape
         assert (made.levels_B == level).float().mean() > 0.6
         assert (made.levels_B - level).abs().max() <= 1
-        assert torch.equal(made.levels_B, faults.level_of(made.severities_B))
+        assert torch.equal(made.levels_B, cuts.level_of(made.severities_B))
         assert len(set(made.kinds)) >= 3
 
 
 def test_level_0_is_the_clip_itself(clips: Tensor) -> None:
-    made = faults.cut(
+    made = cuts.add_cuts(
         clips, clips.roll(1, 0), generator=generator(), levels_B=torch.zeros(16, dtype=torch.long)
     )
     assert torch.equal(made.clips_BCTHW, clips)
-    assert set(made.kinds) == {CutFault.NONE}
+    assert set(made.kinds) == {CutKind.NONE}
     assert not made.where_BT.any()
     assert not made.severities_B.any()
 
 
-def test_the_same_generator_gives_the_same_faults(clips: Tensor) -> None:
-    first, again = (faults.cut(clips, clips.roll(1, 0), generator=generator(5)) for _ in range(2))
+def test_the_same_generator_gives_the_same_synthetic_cuts(clips: Tensor) -> None:
+    first, again = (
+        cuts.add_cuts(clips, clips.roll(1, 0), generator=generator(5)) for _ in range(2)
+    )
     assert torch.equal(first.clips_BCTHW, again.clips_BCTHW)
     assert first.kinds == again.kinds
-    other = faults.cut(clips, clips.roll(1, 0), generator=generator(6))
+    other = cuts.add_cuts(clips, clips.roll(1, 0), generator=generator(6))
     assert not torch.equal(first.clips_BCTHW, other.clips_BCTHW)
 
 
-@pytest.mark.parametrize("kind", faults.KINDS)
-def test_a_fault_is_where_it_is_said_to_be(clips: Tensor, kind: CutFault) -> None:
-    made = faults.cut(
+@pytest.mark.parametrize("kind", cuts.KINDS)
+def test_a_synthetic_cut_is_at_its_stated_frames(clips: Tensor, kind: CutKind) -> None:
+    made = cuts.add_cuts(
         clips,
         clips.roll(1, 0),
         generator=generator(2),
@@ -73,36 +75,36 @@ def test_a_fault_is_where_it_is_said_to_be(clips: Tensor, kind: CutFault) -> Non
     worst_B = (after - before).argmax(1)
     hit = made.where_BT.gather(1, worst_B[:, None])[:, 0]
     assert hit[made.levels_B > 1].float().mean() > 0.9
-    if kind is CutFault.FREEZE:
+    if kind is CutKind.FREEZE:
         stood = (after[:, 1:] == 0) & ~made.where_BT[:, 1:]
         assert (stood.sum(1) >= 2).float().mean() > 0.8
-    if kind is CutFault.FLASH:
+    if kind is CutKind.FLASH:
         last = made.clips_BCTHW[:, :, -1]
         lit_B = made.where_BT[:, -1]
         assert torch.equal(last[~lit_B], clips[:, :, -1][~lit_B])
 
 
 def test_a_severity_is_relative_to_the_shots_pace_and_contrast(clips: Tensor) -> None:
-    usual = faults.usual(faults.thumbnails(clips))
-    fog = faults.usual(faults.thumbnails(clips * 0.4))
+    usual = cuts.usual(cuts.thumbnails(clips))
+    fog = cuts.usual(cuts.thumbnails(clips * 0.4))
     assert torch.allclose(usual, fog, rtol=1e-3, atol=1e-4)
-    quick = faults.usual(faults.thumbnails(clips[:, :, ::3]))
+    quick = cuts.usual(cuts.thumbnails(clips[:, :, ::3]))
     assert (quick[:, 1] > usual[:, 1]).all()
 
 
 def test_unequal_and_short_clips_are_refused(clips: Tensor) -> None:
     with pytest.raises(ValueError, match="must be of the clips'"):
-        faults.cut(clips, clips[:, :, :-1], generator=generator())
-    for fault in (faults.cut, missteps.misstep):
+        cuts.add_cuts(clips, clips[:, :, :-1], generator=generator())
+    for fault in (cuts.add_cuts, motion_faults.add_motion_fault):
         with pytest.raises(ValueError, match="9 are needed"):
             fault(clips[:, :, :8], clips[:, :, :8], generator=generator())
 
 
-@pytest.mark.parametrize("kind", missteps.KINDS)
-def test_a_misstep_changes_the_subjects_motion_and_nothing_else(
+@pytest.mark.parametrize("kind", motion_faults.KINDS)
+def test_a_motion_fault_changes_the_subjects_motion_and_nothing_else(
     clips: Tensor, kind: MotionFault
 ) -> None:
-    made = missteps.misstep(
+    made = motion_faults.add_motion_fault(
         clips,
         clips.roll(1, 0),
         generator=generator(3),
@@ -111,7 +113,7 @@ def test_a_misstep_changes_the_subjects_motion_and_nothing_else(
     )
     assert torch.equal(made.levels_B, torch.arange(16) % 5)
     assert torch.equal(
-        torch.bucketize(made.severities_B, torch.tensor(missteps.BOUNDS), right=True),
+        torch.bucketize(made.severities_B, torch.tensor(motion_faults.BOUNDS), right=True),
         made.levels_B,
     )
     differs_BT = (made.clips_BCTHW != made.clean_BCTHW).flatten(3).any(3).any(1)
@@ -128,14 +130,14 @@ def test_a_misstep_changes_the_subjects_motion_and_nothing_else(
     assert (touched > 0).float().mean() > 0.9
 
 
-def test_looks_are_no_faults(clips: Tensor) -> None:
-    lit = disguises.relit(clips, generator=generator(), share=1.0)
+def test_degradations_are_no_cuts(clips: Tensor) -> None:
+    lit = degradations.change_light(clips, generator=generator(), share=1.0)
     assert not torch.equal(lit, clips)
     # Light changes over five frames or more: no step is much above those around it.
     gain = (lit + 1).mean((1, 3, 4)) / (clips + 1).mean((1, 3, 4))
     assert gain.diff(dim=1).abs().max() < 0.25
-    fog = disguises.faded(clips, generator=generator())
+    fog = degradations.reduce_contrast(clips, generator=generator())
     assert fog.std() < clips.std()
-    weak = disguises.weakened(clips, generator=generator())
+    weak = degradations.degrade(clips, generator=generator())
     assert weak.abs().max() <= 1
     assert 0 < (weak - clips).abs().mean() < 0.1

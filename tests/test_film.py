@@ -13,14 +13,15 @@ import pytest
 import torch
 
 from db.states import DeliverableKind
-from dreamontage import DreaMontagePipeline, local
-from dreamontage.seeds import take_seed
-from dreamontage.speed import SpeedOptions, fit
+from dreamontage import DreaMontagePipeline
+from dreamontage.pipeline.acceleration import SpeedOptions, fit
+from dreamontage.rendering import local
 from dreamontage.storyboard import load
+from dreamontage.storyboard.seeds import take_seed
 from flows import steps
-from flows.farm import Farm, open_farm
-from flows.settings import Settings
-from flows.submit import submit
+from flows.actions.submit import submit
+from flows.studio.farm import Farm, open_farm
+from flows.studio.settings import Settings
 
 
 @pytest.fixture
@@ -35,11 +36,11 @@ def farm(database_url: str, tmp_path: Path, tiny_ours: Path, tiny_sr: Path) -> I
 def of_the_farm(farm: Farm, board: Path) -> dict[str, Any]:
     (submitted,) = submit(farm, board)
     (shot,) = farm.repository.shots(submitted.id)
-    planned = steps.plan_take(farm, shot.id, 0)
-    for each in planned:
-        steps.render_segment(farm, each)
-    steps.decode_take(farm, planned[0].take_id)
-    steps.gate_take(farm, planned[0].take_id, takes_left=0)
+    take = steps.begin_take(farm, shot.id, 0)
+    for each in take.segments:
+        steps.render_segment(farm, take, each)
+    steps.decode_take(farm, take)
+    steps.gate_take(farm, take, takes_left=0)
     steps.assemble(farm, submitted.id)
     found = {each.kind: each.address for each in farm.repository.deliverables(submitted.id)}
     record: dict[str, Any] = json.loads(farm.store.get(found[DeliverableKind.RECORD]))
@@ -57,7 +58,9 @@ def of_this_process(
     if options is not None:
         fit(pipe, options, "cpu")
     refining = None if sr is None else DreaMontagePipeline.from_pretrained(sr, dtype=torch.float32)
-    made, _ = local.render(load(path), path.parent, folder, pipe, sr=refining, name="film")
+    made, _ = local.render(
+        load(path), path.parent, folder, pipe, sr=refining, name="film", max_takes=1
+    )
     record: dict[str, Any] = json.loads(made.record.read_text())
     return record
 

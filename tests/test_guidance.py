@@ -1,5 +1,6 @@
-"""Guidance by the conditions: how far stills and clips lead a film, over how far they would; and
-the temperature of the noise that it begins with."""
+"""Guidance by the conditions: how far stills and clips move a film, over how far they would by
+themselves; the scale of the noise that a film begins with; and the calls of a step in one batch.
+"""
 
 from __future__ import annotations
 
@@ -18,9 +19,17 @@ from diffusers import FlowMatchEulerDiscreteScheduler
 from torch import Tensor
 
 from dreamontage import DreaMontagePipeline, Keyframe
-from dreamontage.plan import Geometry, plan_shot
-from dreamontage.request import placed
-from dreamontage.sampling import Denoiser, Given, Unled, denoise
+from dreamontage.families.wan import WanModel
+from dreamontage.families.wan_text import WanTextTask
+from dreamontage.families.wan_ti2v import WanTi2vTask
+from dreamontage.pipeline.acceleration import SpeedOptions, apply
+from dreamontage.pipeline.request import placed
+from dreamontage.planning.geometry import Geometry
+from dreamontage.planning.segments import plan_shot
+from dreamontage.sampling.conditioning.model_inputs import CleanLatents
+from dreamontage.sampling.denoise import denoise
+from dreamontage.sampling.guiders import Branch, ImageGuidance
+from dreamontage.sampling.schedulers import with_timesteps
 
 HEIGHT, WIDTH = 32, 64
 WEIGHT = 2.5
@@ -50,24 +59,24 @@ def pipe(request: pytest.FixtureRequest) -> DreaMontagePipeline:
     return DreaMontagePipeline.from_pretrained(request.getfixturevalue(request.param))
 
 
-def test_a_film_goes_as_many_times_as_far_where_its_conditions_lead_it(
+def test_conditions_move_a_film_as_many_times_as_far(
     pipe: DreaMontagePipeline,
 ) -> None:
-    free, led = latents(pipe), latents(pipe, still(4))
+    without, conditioned = latents(pipe), latents(pipe, still(4))
     farther = latents(pipe, still(4), image_guidance_scale=WEIGHT)
-    expected = free + WEIGHT * (led - free)
-    if pipe.config.expand_timesteps:  # the given latent stands as it was given
-        expected[:, :, 1] = led[:, :, 1]
-    assert not torch.allclose(free, led, atol=1e-2)
+    expected = without + WEIGHT * (conditioned - without)
+    if pipe.config.expand_timesteps:  # the clean latent stays as it is
+        expected[:, :, 1] = conditioned[:, :, 1]
+    assert not torch.allclose(without, conditioned, atol=1e-2)
     assert torch.allclose(farther, expected, atol=1e-4)
 
 
 @pytest.mark.parametrize("folder", ["tiny_i2v_clip", "tiny_flf2v"])
-def test_a_model_with_an_image_encoder_is_led_too(
+def test_conditions_guide_a_model_with_an_image_encoder_too(
     request: pytest.FixtureRequest, folder: str
 ) -> None:
-    """Its encoder sees the conditions in both calls, so what is led away from is no film of its
-    own; but the way is the same, and the farther the heavier it weighs."""
+    """Its encoder sees the conditions in both calls, so no film is made by the unconditional branch
+    alone; but the direction is the same, and the distance grows with the scale."""
     pipe = DreaMontagePipeline.from_pretrained(request.getfixturevalue(folder))
     once, twice, thrice = (
         latents(pipe, still(4), image_guidance_scale=weight, max_sequence_length=512)
@@ -77,25 +86,25 @@ def test_a_model_with_an_image_encoder_is_led_too(
     assert torch.allclose(thrice - once, 2 * (twice - once), atol=1e-4)
 
 
-def test_each_guidance_leads_in_its_own_direction(tiny_ours: Path) -> None:
+def test_each_guidance_has_its_own_direction(tiny_ours: Path) -> None:
     pipe = DreaMontagePipeline.from_pretrained(tiny_ours)
-    led, free = latents(pipe, still(4)), latents(pipe)
+    conditioned, without = latents(pipe, still(4)), latents(pipe)
     by_prompt = latents(pipe, still(4), guidance_scale=3.0)
     both = latents(pipe, still(4), guidance_scale=3.0, image_guidance_scale=WEIGHT)
-    assert torch.allclose(both, by_prompt + (WEIGHT - 1) * (led - free), atol=1e-4)
+    assert torch.allclose(both, by_prompt + (WEIGHT - 1) * (conditioned - without), atol=1e-4)
 
 
-def test_a_model_says_how_it_likes_to_be_led(tiny_ours: Path) -> None:
+def test_a_models_own_image_guidance_is_its_default(tiny_ours: Path) -> None:
     pipe = DreaMontagePipeline.from_pretrained(tiny_ours)
-    asked = latents(pipe, still(4), image_guidance_scale=WEIGHT)
+    inputs = latents(pipe, still(4), image_guidance_scale=WEIGHT)
     assert torch.equal(latents(pipe, still(4)), latents(pipe, still(4), image_guidance_scale=1.0))
     pipe.register_to_config(default_image_guidance=WEIGHT)
-    assert torch.equal(latents(pipe, still(4)), asked)
+    assert torch.equal(latents(pipe, still(4)), inputs)
 
 
 @pytest.mark.parametrize("loop", [False, True])
-def test_what_the_film_hands_over_is_no_condition(tiny_ours: Path, loop: bool) -> None:
-    """A later window is led away from what the model would make of its tail, and of a loop's head,
+def test_the_tail_is_no_image_condition(tiny_ours: Path, loop: bool) -> None:
+    """A later window moves away from what the model would make of its tail, and of a loop's head,
     alone."""
     pipe = DreaMontagePipeline.from_pretrained(tiny_ours)
     pipe.register_to_config(window_latents=6)
@@ -110,13 +119,13 @@ def test_what_the_film_hands_over_is_no_condition(tiny_ours: Path, loop: bool) -
         loop=loop,
     )
     window = plan.segments[-1]
-    assert window.led
+    assert window.has_image_condition
     assert window.tail
     assert bool(window.head) is loop
     handed_over = torch.ones(1, pipe.vae.config.z_dim, 6, HEIGHT // 8, WIDTH // 8)
 
     def film(*conditions: Keyframe, weight: float = 1.0) -> tuple[Tensor, int]:
-        """The last window's latents, always after the same others; and how often it asked."""
+        """The last window's latents, always after the same others; and how many calls it took."""
         calls = 0
 
         def count(*_: Any) -> None:
@@ -125,7 +134,7 @@ def test_what_the_film_hands_over_is_no_condition(tiny_ours: Path, loop: bool) -
 
         hook = pipe.transformer.register_forward_hook(count)
         states = pipe.denoise_segment(
-            replace(window, led=bool(conditions)),
+            replace(window, has_image_condition=bool(conditions)),
             track=pipe.track(conditions, HEIGHT, WIDTH),
             previous_BCLHW=handed_over,
             head_BCLHW=-handed_over if loop else None,
@@ -137,19 +146,19 @@ def test_what_the_film_hands_over_is_no_condition(tiny_ours: Path, loop: bool) -
         hook.remove()
         return made, calls
 
-    free, _ = film()
-    led, asked = film(*stills)
-    farther, asked_twice = film(*stills, weight=WEIGHT)
-    assert not torch.allclose(free, led, atol=1e-2)
-    assert torch.allclose(farther, free + WEIGHT * (led - free), atol=1e-4)
-    assert (asked, asked_twice) == (1, 2)
-    # Where no condition leads there is nothing to be led by.
+    without, _ = film()
+    conditioned, calls = film(*stills)
+    farther, guided_calls = film(*stills, weight=WEIGHT)
+    assert not torch.allclose(without, conditioned, atol=1e-2)
+    assert torch.allclose(farther, without + WEIGHT * (conditioned - without), atol=1e-4)
+    assert (calls, guided_calls) == (1, 2)
+    # Without a condition there is nothing to guide by.
     again, once = film(weight=WEIGHT)
-    assert torch.equal(again, free)
+    assert torch.equal(again, without)
     assert once == 1
 
 
-def test_a_window_is_led_by_what_reaches_behind_its_tail() -> None:
+def test_a_windows_image_conditions_reach_behind_its_tail() -> None:
     """The planner lets windows end on conditions, which the next one has in its tail."""
     plan = plan_shot(
         frames=41,
@@ -159,15 +168,17 @@ def test_a_window_is_led_by_what_reaches_behind_its_tail() -> None:
         seed=3,
         geometry=Geometry(window_latents=6, tail_latents=2),
     )
-    found = [(part.start, part.stop, part.conditions, part.led) for part in plan.segments]
+    found = [
+        (part.start, part.stop, part.conditions, part.has_image_condition) for part in plan.segments
+    ]
     assert found == [(0, 6, (0, 1), True), (4, 10, (1,), False), (8, 11, (), False)]
 
 
 @dataclass
 class Expert:
-    """A denoiser's model that remembers what it was asked, and makes ones of it."""
+    """A denoiser's model that remembers its inputs, and makes ones of it."""
 
-    asked: list[Tensor]
+    inputs: list[Tensor]
     dtype: torch.dtype = torch.float32
     config: SimpleNamespace = field(default_factory=lambda: SimpleNamespace(patch_size=(1, 1, 1)))
 
@@ -175,49 +186,79 @@ class Expert:
         return nullcontext()
 
     def __call__(self, *, hidden_states: Tensor, **_: Any) -> tuple[Tensor]:
-        self.asked.append(hidden_states)
+        self.inputs.append(hidden_states)
         return (torch.ones_like(hidden_states),)
 
 
-def test_both_calls_ask_the_expert_of_their_time() -> None:
+def model_of(*experts: Expert, boundary: float | None = None) -> WanModel:
+    """Guided by the conditions alone."""
+    prompt = torch.zeros(1, 1, 1)
+    return WanModel(
+        experts=experts,
+        guiders=[[ImageGuidance(scale=WEIGHT)]] * len(experts),
+        prompts={Branch.CONDITIONAL: prompt, Branch.IMAGE_UNCONDITIONAL: prompt},
+        boundary=boundary,
+    )
+
+
+def test_both_calls_are_of_the_expert_of_their_time() -> None:
     high, low = Expert([]), Expert([])
-    denoiser = Denoiser(
-        experts=[high, low],
-        guidance=[1.0, 1.0],
-        prompt_BSD=torch.zeros(1, 1, 1),
-        negative_prompt_BSD=None,
-        unled=Unled(guidance=WEIGHT, condition_BCLHW=None, given=None, pure_noise=1000),
-        boundary=900,
+    task = WanTextTask(
+        model=model_of(high, low, boundary=900),
+        latents=torch.zeros(1, 1, 2, 1, 1),
+        scheduler=with_timesteps(FlowMatchEulerDiscreteScheduler(), 2),
+        generator=None,
     )
     for time, expected in ((950, (2, 0)), (100, (2, 2))):
-        denoiser(torch.zeros(1, 1, 2, 1, 1), torch.tensor(time))
-        assert (len(high.asked), len(low.asked)) == expected
+        task.velocity(task.latents, torch.tensor(time))
+        assert (len(high.inputs), len(low.inputs)) == expected
 
 
-def test_a_clean_latent_is_as_noisy_as_the_rest_where_it_is_not_given() -> None:
-    """TI2V: the given latent stands clean in one call; to the other it is noise that fades."""
+def test_a_clean_latent_is_as_noisy_as_the_rest_in_the_unconditional_call() -> None:
+    """TI2V: the latent is clean in one call; in the other it is noise that fades."""
     expert, slots_L = Expert([]), torch.tensor([False, True, False])
     clean, noise = torch.full((1, 1, 3, 1, 1), 5.0), torch.randn(1, 1, 3, 1, 1)
-    denoiser = Denoiser(
-        experts=[expert],
-        guidance=[1.0],
-        prompt_BSD=torch.zeros(1, 1, 1),
-        negative_prompt_BSD=None,
-        given=Given(latents_BCLHW=clean, slots_L=slots_L),
-        unled=Unled(guidance=WEIGHT, condition_BCLHW=None, given=None, pure_noise=1000),
-    )
     scheduler = FlowMatchEulerDiscreteScheduler(shift=3.0)
-    states = list(denoise(denoiser, scheduler, noise_BCLHW=noise, steps=6))
-    levels = scheduler.from_config(scheduler.config)
-    levels.set_timesteps(6)
-    led, unled = expert.asked[::2], expert.asked[1::2]
-    for level, sharp, noisy in zip(levels.sigmas[:-1], led, unled, strict=True):
+    task = WanTi2vTask(
+        model=model_of(expert),
+        latents=noise,
+        scheduler=with_timesteps(scheduler, 6),
+        generator=None,
+        clean=CleanLatents(latents_BCLHW=clean, slots_L=slots_L),
+        unconditional=CleanLatents(
+            latents_BCLHW=torch.zeros_like(clean), slots_L=torch.zeros_like(slots_L)
+        ),
+    )
+    states = list(denoise(task))
+    levels = with_timesteps(scheduler, 6).sigmas
+    conditional, unconditional = expert.inputs[::2], expert.inputs[1::2]
+    for level, sharp, noisy in zip(levels[:-1], conditional, unconditional, strict=True):
         assert torch.equal(sharp[:, :, 1], clean[:, :, 1])
         assert torch.allclose(noisy[:, :, 1], torch.lerp(clean, noise, level)[:, :, 1], atol=1e-5)
-    assert torch.equal(states[-1].latents_BCLHW[:, :, 1], clean[:, :, 1])
+    assert torch.equal(states[-1].latents[:, :, 1], clean[:, :, 1])
 
 
-def test_a_model_says_how_much_noise_it_likes_to_begin_with(tiny_ours: Path) -> None:
+@pytest.mark.parametrize("folder", ["tiny_ours", "tiny_flf2v", "tiny_ti2v"])
+def test_the_calls_of_a_step_may_be_one_batch(request: pytest.FixtureRequest, folder: str) -> None:
+    """Off by default, since another size of batch may round differently."""
+    pipe = DreaMontagePipeline.from_pretrained(request.getfixturevalue(folder))
+    how = {"guidance_scale": 3.0, "image_guidance_scale": WEIGHT, "num_inference_steps": 3}
+    how["max_sequence_length"] = 512 if folder == "tiny_flf2v" else 32
+    batches: list[int] = []
+    pipe.transformer.register_forward_pre_hook(
+        lambda _, __, inputs: batches.append(len(inputs["hidden_states"])), with_kwargs=True
+    )
+    apart, revision = latents(pipe, still(4), **how), pipe.revision
+    assert batches == [1] * 9
+    batches.clear()
+    apply(pipe, SpeedOptions(batched_guidance=True))
+    together = latents(pipe, still(4), **how)
+    assert batches == [3] * 3
+    assert torch.allclose(together, apart, atol=1e-4)
+    assert pipe.revision != revision
+
+
+def test_a_models_own_noise_scale_is_what_films_begin_with(tiny_ours: Path) -> None:
     pipe = DreaMontagePipeline.from_pretrained(tiny_ours)
     z = pipe.vae.config.z_dim
     begun: list[Tensor] = []
@@ -227,7 +268,7 @@ def test_a_model_says_how_much_noise_it_likes_to_begin_with(tiny_ours: Path) -> 
     )
     latents(pipe)
     for channels in (2, None):
-        pipe.register_to_config(temperature=0.5, tempered_channels=channels)
+        pipe.register_to_config(initial_noise_scale=0.5, initial_noise_scale_channels=channels)
         latents(pipe)
     whole, some, every = begun
     assert torch.equal(some[:, :2], whole[:, :2] / 2)

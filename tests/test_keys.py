@@ -13,11 +13,14 @@ from typing import Any
 
 import pytest
 
-from dreamontage import keys
-from dreamontage.chains import Maker, base_keys, upscale_keys
-from dreamontage.plan import Geometry, Placed, Segment, ShotPlan, plan_shot
+from dreamontage.digests import digest
+from dreamontage.pipeline.upscale import Upscaler
+from dreamontage.planning import keys
+from dreamontage.planning.geometry import Geometry
+from dreamontage.planning.segment_keys import RenderSettings, base_keys, upscale_keys
+from dreamontage.planning.segments import Segment, ShotPlan, plan_shot
 from dreamontage.storyboard import PromptSpan, Shot, Size
-from dreamontage.upscale import Upscaler
+from dreamontage.storyboard.placement import Placed
 
 FIRST = Segment(index=0, start=0, stop=9, tail=0, prompt="a man walks", conditions=(0, 1), seed=11)
 SECOND = replace(FIRST, index=1, start=7, stop=16, tail=2, conditions=(1,), seed=12)
@@ -110,7 +113,7 @@ def test_all_of_these_keys_differ_from_each_other() -> None:
     assert len(set(found)) == len(found)
 
 
-def test_where_a_window_stands_does_not_change_the_key() -> None:
+def test_a_windows_position_does_not_change_the_key() -> None:
     later = replace(SECOND, index=5, start=47, stop=56, conditions=(0,))
     assert second(segment=later) == second()
 
@@ -126,7 +129,7 @@ def test_equal_numbers_and_equal_text_give_equal_keys() -> None:
     assert key(negative_prompt=composed) == key(negative_prompt=decomposed)
 
 
-def test_conditions_stand_relative_to_their_window() -> None:
+def test_conditions_in_a_key_count_from_their_window() -> None:
     # Latent 7 begins with frame 25.
     assert keys.window_conditions(SECOND, PLACED, DIGESTS) == [
         {"kind": "clip", "digest": "e" * 64, "frame": 3, "frames": 20}
@@ -264,7 +267,7 @@ def test_a_refined_segment_holds_the_base_segments_up_to_its_end() -> None:
                 geometry=Geometry(window_latents=window, tail_latents=2),
             )
 
-        by = Maker(
+        settings = RenderSettings(
             revision="r", machine="cpu", sampler={"steps": 8, "guidance": 1.0}, negative_prompt=""
         )
         size = Size(width=128, height=80)
@@ -272,7 +275,7 @@ def test_a_refined_segment_holds_the_base_segments_up_to_its_end() -> None:
         own = base_keys(
             base,
             Shot(duration=Fraction(10)),
-            by=by,
+            settings=settings,
             size=size,
             placed=placed,
             digests=digests,
@@ -280,7 +283,7 @@ def test_a_refined_segment_holds_the_base_segments_up_to_its_end() -> None:
         )
         large = upscale_keys(
             larger,
-            by=by,
+            settings=settings,
             upscaler=upscaler,
             size=size.times(upscaler.scale),
             seed=3,
@@ -313,7 +316,7 @@ def test_a_refined_segment_holds_the_base_segments_up_to_its_end() -> None:
     ],
 )
 def test_values_that_mean_the_same_have_one_digest(one: object, other: object) -> None:
-    assert keys.digest(one) == keys.digest(other)
+    assert digest(one) == digest(other)
 
 
 @pytest.mark.parametrize(
@@ -329,21 +332,19 @@ def test_values_that_mean_the_same_have_one_digest(one: object, other: object) -
     ],
 )
 def test_values_that_differ_have_two(one: object, other: object) -> None:
-    assert (keys.digest(one) == keys.digest(other)) is (one == other and type(one) is type(other))
+    assert (digest(one) == digest(other)) is (one == other and type(one) is type(other))
 
 
 def test_what_has_no_canonical_form_is_refused() -> None:
     for value in (float("nan"), float("inf"), {"é": 1, "e\u0301": 2}):
         with pytest.raises(ValueError, match=r"no canonical form|stands twice"):
-            keys.digest(value)
+            digest(value)
     for foreign in (b"x", {1: 2}, {1, 2}, Fraction(1, 2)):
         with pytest.raises(TypeError):
-            keys.digest(foreign)
+            digest(foreign)
 
 
 def test_the_digest_is_of_plain_json() -> None:
     text = json.dumps({"a": [1, 2.5, "é", None, True]}, sort_keys=True, separators=(",", ":"))
 
-    assert (
-        keys.digest({"a": (1, 2.5, "é", None, True)}) == hashlib.sha256(text.encode()).hexdigest()
-    )
+    assert digest({"a": (1, 2.5, "é", None, True)}) == hashlib.sha256(text.encode()).hexdigest()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+
 import gguf
 import numpy as np
 import pytest
@@ -11,8 +14,10 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from dreamontage import DreaMontagePipeline, Keyframe
+from dreamontage.models import bundled
+from dreamontage.models.folder import folder_facts, folder_revision
 from dreamontage.models.transformer import DreaMontageTransformer3DModel
-from tests.fixtures.tiny import TEXT, Z, tiny_transformer
+from tests.support.tiny import TEXT, Z, tiny_transformer
 
 STILL = Image.new("RGB", (48, 32), (200, 90, 20))
 CALL = {
@@ -67,6 +72,45 @@ def test_a_revision_is_only_for_an_untouched_folder(tiny_i2v):
     other = DreaMontagePipeline.from_pretrained(tiny_i2v, transformer=first.transformer)
     assert other.revision.startswith("unsaved-")
     assert other.revision != DreaMontagePipeline(**other.components).revision
+
+
+OLD_NAMES = {"maturity": "smoke", "temperature": 0.5, "tempered_channels": 2}
+NAMES = {
+    "release_stage": "smoke",
+    "initial_noise_scale": 0.5,
+    "initial_noise_scale_channels": 2,
+}
+
+
+@pytest.mark.parametrize("settings", [OLD_NAMES, NAMES], ids=["old", "new"])
+def test_settings_are_read_under_both_their_names(tiny_ours, tmp_path, settings):
+    """Folders that were written before they were renamed go on being read."""
+    folder = tmp_path / "model"
+    shutil.copytree(tiny_ours, folder)
+    file = folder / "model_index.json"
+    index = {key: value for key, value in json.loads(file.read_text()).items() if key not in NAMES}
+    file.write_text(json.dumps(index | settings))
+    facts = folder_facts(folder)
+    assert (facts.release_stage, facts.smoke) == ("smoke", True)
+    pipe = DreaMontagePipeline.from_pretrained(folder)
+    assert {name: pipe.config[name] for name in NAMES} == NAMES
+    assert pipe.revision == folder_revision(folder)
+    pipe.save_pretrained(tmp_path / "again")
+    written = json.loads((tmp_path / "again" / "model_index.json").read_text())
+    assert {name: written[name] for name in NAMES} == NAMES
+    assert not OLD_NAMES.keys() & written.keys()
+    pipe.register_to_config(temperature=0.25)
+    assert pipe.config.initial_noise_scale == 0.25
+
+
+def test_the_shipped_folders_settings_are_read():
+    """Their files keep the old names: their bytes are in the revision."""
+    folder = bundled.weights("nano")
+    assert "temperature" in json.loads((folder / "model_index.json").read_text())
+    pipe = DreaMontagePipeline.from_pretrained(folder, text_encoder=None, tokenizer=None)
+    assert pipe.config.initial_noise_scale == 0.85
+    assert pipe.config.initial_noise_scale_channels == 12
+    assert pipe.config.release_stage is None
 
 
 def lora(seed: int) -> dict[str, torch.Tensor]:

@@ -16,25 +16,18 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from dreamontage import (
-    Clip,
-    DreaMontagePipeline,
-    Keyframe,
-    keys,
-    local,
-    loop,
-    storyboard,
-    timeline,
-    variants,
-)
-from dreamontage.conditioning import MASK_CHANNELS
-from dreamontage.faults import StoryboardError
+from dreamontage import Clip, DreaMontagePipeline, Keyframe, storyboard, timeline
 from dreamontage.models import autoencoder
-from dreamontage.pictures import pixels
-from dreamontage.placement import clashes, in_the_way
-from dreamontage.plan import Geometry, Placed, ShotPlan, plan_shot
-from dreamontage.storyboard import PromptSpan
-from tests.fixtures.tiny import SIGHT, Z
+from dreamontage.planning import keys, loops
+from dreamontage.planning.geometry import Geometry
+from dreamontage.planning.segments import ShotPlan, plan_shot
+from dreamontage.rendering import local
+from dreamontage.sampling.conditioning.conditions import MASK_CHANNELS
+from dreamontage.sampling.conditioning.pictures import pixels
+from dreamontage.storyboard import PromptSpan, variants
+from dreamontage.storyboard.errors import StoryboardError
+from dreamontage.storyboard.placement import Placed, clashes, on_loop_end
+from tests.support.tiny import IMAGE_WIDTH, Z
 from tests.test_plan import NINE, clip, spans, still
 
 FPS = Fraction(16)
@@ -60,10 +53,10 @@ def plan(
 
 
 @st.composite
-def loops(draw: st.DrawFn) -> tuple[int, list[Placed], Geometry]:
+def loop_plans(draw: st.DrawFn) -> tuple[int, list[Placed], Geometry]:
     tail = draw(st.integers(1, 8))
     geometry = Geometry(tail_latents=tail, window_latents=tail + 2 + draw(st.integers(0, 40)))
-    least = loop.shortest(geometry)
+    least = loops.shortest_loop(geometry)
     frames = 4 * draw(st.integers(least // 4, 500))
     conditions: list[Placed] = []
     # None begins on the last latent, where none can stand.
@@ -74,7 +67,7 @@ def loops(draw: st.DrawFn) -> tuple[int, list[Placed], Geometry]:
     return frames, conditions, geometry
 
 
-@given(loops())
+@given(loop_plans())
 @settings(max_examples=300, deadline=None)
 def test_a_loops_windows_cover_it_once_and_the_closing_one_meets_its_head(
     shot: tuple[int, list[Placed], Geometry],
@@ -123,9 +116,9 @@ def test_a_loops_windows_cover_it_once_and_the_closing_one_meets_its_head(
         assert segment.stop == max(boundaries & set(reach), default=reach[-1])
 
 
-@given(loops())
+@given(loop_plans())
 @settings(max_examples=200, deadline=None)
-def test_every_condition_of_a_loop_stands_in_every_window_that_holds_its_latents(
+def test_every_condition_of_a_loop_is_in_every_window_that_holds_its_latents(
     shot: tuple[int, list[Placed], Geometry],
 ) -> None:
     frames, conditions, geometry = shot
@@ -139,7 +132,7 @@ def test_every_condition_of_a_loop_stands_in_every_window_that_holds_its_latents
         assert reached == own
 
 
-def test_a_loop_begins_as_the_same_shot_without() -> None:
+def test_a_loops_first_windows_are_those_of_the_same_shot_without_loop() -> None:
     """So they share what they have in common."""
     looping, straight = (
         plan(160, still(40), prompts=spans((0, 5, "in"), (5, 10, "out"))),
@@ -173,12 +166,12 @@ def test_a_loop_is_planned_or_refused_with_its_shortest_length(
 ) -> None:
     assume(tail < window)
     geometry = Geometry(window_latents=window, tail_latents=tail)
-    problem = loop.problem(4 * quarter, geometry)
+    problem = loops.loop_error(4 * quarter, geometry)
     if window < tail + 2:
         assert "makes no loops" in problem
     elif problem:
-        assert f"needs at least {loop.shortest(geometry)} frames" in problem
-        assert 4 * quarter < loop.shortest(geometry)
+        assert f"needs at least {loops.shortest_loop(geometry)} frames" in problem
+        assert 4 * quarter < loops.shortest_loop(geometry)
     if problem:
         with pytest.raises(ValueError, match=r"loops?"):
             plan(4 * quarter, geometry=geometry)
@@ -204,11 +197,11 @@ def board(shot: dict[str, Any], **fields: Any) -> dict[str, Any]:
     return {"title": "t", "fps": 16, "size": "64x64", "shots": shots, **fields}
 
 
-def faults(shot: dict[str, Any], **fields: Any) -> list[str]:
+def errors(shot: dict[str, Any], **fields: Any) -> list[str]:
     try:
         storyboard.loads(board(shot, **fields), None)
     except StoryboardError as error:
-        return [str(fault) for fault in error.faults]
+        return [str(field_error) for field_error in error.errors]
     return []
 
 
@@ -218,20 +211,20 @@ def test_seconds_go_to_the_nearest_loop_and_frames_must_be_one() -> None:
     assert not storyboard.loads(board({"loop": False}, fps=25), None).shots[0].loop
     ntsc = storyboard.loads(board({"duration": 4}, fps=23.976), None)
     assert ntsc.shots[0].frames(ntsc.fps) == 96
-    assert faults({"duration": "80f"}) == []
-    assert faults({"duration": "81f"}) == [
+    assert errors({"duration": "80f"}) == []
+    assert errors({"duration": "81f"}) == [
         "shots[0].duration = 81 frames: a loop has a multiple of 4, such as 80 or 84"
     ]
-    assert faults({"duration": 0.1}) == [
+    assert errors({"duration": 0.1}) == [
         "shots[0].duration = 0.1 s is shorter than what a loop can have"
     ]
-    assert faults({"loop": 1}) == ["shots[0].loop must be true or false, not 1"]
+    assert errors({"loop": 1}) == ["shots[0].loop must be true or false, not 1"]
     assert storyboard.json_schema()["$defs"]["Shot"]["properties"]["loop"]["type"] == "boolean"
 
 
-def test_what_stands_where_the_first_frame_is_met_again_is_refused() -> None:
+def test_a_condition_on_a_loops_end_latent_is_refused() -> None:
     def at(**place: Any) -> list[str]:
-        return faults({"keyframes": [{"image": "a.png", **place}]})
+        return errors({"keyframes": [{"image": "a.png", **place}]})
 
     for frame in (0, 40, 76):
         assert at(frame=frame) == []
@@ -244,8 +237,8 @@ def test_what_stands_where_the_first_frame_is_met_again_is_refused() -> None:
     assert at(at=5) == [
         "shots[0].keyframes[0].at = 5.0 s is the loop's end, which is its first frame: give 0"
     ]
-    assert faults({"clips": [{"video": "a.mp4", "frame": 70, "in": 0, "out": 0.625}]}) == []
-    assert "frame 80 is the loop's first" in faults({"clips": [{"video": "a.mp4", "frame": 77}]})[0]
+    assert errors({"clips": [{"video": "a.mp4", "frame": 70, "in": 0, "out": 0.625}]}) == []
+    assert "frame 80 is the loop's first" in errors({"clips": [{"video": "a.mp4", "frame": 77}]})[0]
 
 
 def test_a_variant_may_loop() -> None:
@@ -336,8 +329,8 @@ def encoded(pipe: DreaMontagePipeline, pictures: Any) -> Tensor:
 
 
 @torch.no_grad()
-def test_the_closing_window_is_told_of_the_head_as_of_a_clip_at_frame_n(tiny_ours: Path) -> None:
-    """The whole loop written out: what each window is told, and the film that comes of it."""
+def test_the_closing_window_gets_the_head_as_a_clip_at_frame_n(tiny_ours: Path) -> None:
+    """The whole loop written out: the channels of each window, and the film that comes of it."""
     pipe = DreaMontagePipeline.from_pretrained(tiny_ours)
     segments = plan(FRAMES, *PLACED, geometry=pipe.geometry).segments
     # Latents 0 to 8; the closing window has one more, which is latent 1 again.
@@ -346,17 +339,17 @@ def test_the_closing_window_is_told_of_the_head_as_of_a_clip_at_frame_n(tiny_our
         (3, 7, 0),
         (6, 10, 2),
     ]
-    told = torch.zeros(1, MASK_CHANNELS + Z, 10, HEIGHT // 8, WIDTH // 8)
-    told[:, :4, 0] = 1
-    told[:, 4:, :1] = encoded(pipe, PICTURES[7:])
-    told[:, 3, 7] = 1  # the clip from its grid frame, 28, on; its end is frame N's slot
-    told[:, 4:, 7:8] = encoded(pipe, PICTURES[3:4])
+    channels = torch.zeros(1, MASK_CHANNELS + Z, 10, HEIGHT // 8, WIDTH // 8)
+    channels[:, :4, 0] = 1
+    channels[:, 4:, :1] = encoded(pipe, PICTURES[7:])
+    channels[:, 3, 7] = 1  # the clip from its grid frame, 28, on; its end is frame N's slot
+    channels[:, 4:, 7:8] = encoded(pipe, PICTURES[3:4])
     given, free = pipe.encode_prompt("", "", max_sequence_length=32)
 
     film = torch.zeros(1, Z, 9, HEIGHT // 8, WIDTH // 8)
     made: list[Tensor] = []
     for segment in segments:
-        condition = told[:, :, segment.start : segment.stop].clone()
+        condition = channels[:, :, segment.start : segment.stop].clone()
         if segment.index:
             condition[:, :4, 0] = 1
             condition[:, 4:, 0] = made[-1][:, :, -1]
@@ -390,7 +383,7 @@ def test_the_closing_window_is_told_of_the_head_as_of_a_clip_at_frame_n(tiny_our
     shown = film_of(pipe)
     assert torch.equal(shown, expected), "cut at frame N, which is frame 0"
     straight = film_of(pipe, loop=False)
-    assert torch.equal(shown[:, :13], straight[:, :13]), "the first window is not told of it"
+    assert torch.equal(shown[:, :13], straight[:, :13]), "the first window does not have it"
     assert not torch.equal(shown[:, -3:], straight[:, -3:])
 
 
@@ -410,16 +403,16 @@ def closing_inputs(folder: Path, **overrides: Any) -> tuple[DreaMontagePipeline,
     return pipe, [calls[-1], film]
 
 
-def test_native_weights_are_told_of_the_first_frame_in_a_grey_film(tiny_i2v: Path) -> None:
+def test_native_weights_get_a_loops_first_frame_in_a_grey_film(tiny_i2v: Path) -> None:
     pipe, (call, film) = closing_inputs(tiny_i2v, conditions=[])
-    told = call["hidden_states"][:, Z:]
-    assert told.shape[2] == 4  # latents 6 to 9
-    assert torch.equal(told[:, :4, 3], torch.ones_like(told[:, :4, 3]))
-    assert torch.equal(told[:, 4:, 3], film[:, :, 1])
-    assert told[0, :4, 2, 0, 0].tolist() == [0, 0, 0, 1]
+    channels = call["hidden_states"][:, Z:]
+    assert channels.shape[2] == 4  # latents 6 to 9
+    assert torch.equal(channels[:, :4, 3], torch.ones_like(channels[:, :4, 3]))
+    assert torch.equal(channels[:, 4:, 3], film[:, :, 1])
+    assert channels[0, :4, 2, 0, 0].tolist() == [0, 0, 0, 1]
     grey = torch.zeros(1, 3, 13, HEIGHT, WIDTH)
     grey[:, :, 8] = autoencoder.StreamingDecoder(pipe.vae)(film[:, :, :1])[:, :, 0]
-    assert torch.equal(told[:, 4:, 1:3], autoencoder.encode(pipe.vae, grey)[:, :, 1:3])
+    assert torch.equal(channels[:, 4:, 1:3], autoencoder.encode(pipe.vae, grey)[:, :, 1:3])
 
 
 def test_an_image_encoder_sees_a_loops_first_frame_at_its_end(
@@ -437,11 +430,11 @@ def test_an_image_encoder_sees_a_loops_first_frame_at_its_end(
     first = autoencoder.StreamingDecoder(pipe.vae)(film[:, :, :1])
     shown = (first[0, :, 0].permute(1, 2, 0) * 127.5 + 127.5).round().clamp(0, 255)
     assert np.array_equal(np.asarray(seen[-1][-1]), shown.to(torch.uint8).numpy())
-    assert call["encoder_hidden_states_image"].shape[-1] == SIGHT
+    assert call["encoder_hidden_states_image"].shape[-1] == IMAGE_WIDTH
 
 
 def test_clean_latents_close_a_loop_too(tiny_ti2v: Path) -> None:
-    """Wan 2.2 TI2V: the head stands among the noise, at time 0."""
+    """Wan 2.2 TI2V: the head is among the noise, at time 0."""
     conditions = [Keyframe(image=np.zeros((32, 64, 3), np.uint8), frame=0)]
     _, (call, film) = closing_inputs(tiny_ti2v, conditions=conditions, width=64)
     hidden = call["hidden_states"]
@@ -473,16 +466,16 @@ def test_what_no_loop_can_have_is_refused(
         film_of(pipe, **overrides)
 
 
-@given(loops(), st.integers(0, 2**32))
+@given(loop_plans(), st.integers(0, 2**32))
 @settings(max_examples=100, deadline=None)
-def test_conditions_of_a_loop_either_stand_or_are_refused(
+def test_conditions_of_a_loop_are_either_placed_or_refused(
     shot: tuple[int, list[Placed], Geometry], seed: int
 ) -> None:
     """Whatever is not refused can be planned, and nothing that is in the way is let through."""
     frames, conditions, geometry = shot
     rng = np.random.default_rng(seed)
     more = [*conditions, still(int(rng.integers(frames)), len(conditions))]
-    refused = {each.index for each in in_the_way(more, frames)}
+    refused = {each.index for each in on_loop_end(more, frames)}
     assert refused == {each.index for each in more if each.frame > frames - 4}
     if not refused and not list(clashes(more)):
         plan(frames, *more, geometry=geometry)
@@ -498,30 +491,29 @@ def looping(write_board: Any) -> Path:
     return write_board("loop", shots=[shot])
 
 
-def test_rendered_here_a_loop_is_measured_at_its_end_and_told_of(
+def test_a_loop_rendered_locally_is_measured_at_its_end_and_recorded(
     looping: Path, tiny_ours: Path, tmp_path: Path
 ) -> None:
     pipe = DreaMontagePipeline.from_pretrained(tiny_ours)
     loaded = storyboard.load(looping)
     made, _ = local.render(loaded, looping.parent, tmp_path / "out", pipe, name="loop")
-    (told,) = json.loads(made.record.read_text())["shots"]
-    assert told["loop"] is True
-    assert told["frames"] == 32
-    (seam,) = (score for score in told["scores"] if score["name"] == "seam")
+    (record,) = json.loads(made.record.read_text())["shots"]
+    assert record["loop"] is True
+    assert record["frames"] == 32
+    (seam,) = (score for score in record["scores"] if score["name"] == "seam")
     assert "the loop's end: " in seam["detail"]
-    assert len(told["segments"]) == 3
-    kept = {path.stem: path.read_bytes() for path in (tmp_path / "out" / "segments").iterdir()}
-    # Made again from what is kept, without its closing segment: the same one comes of it.
-    closing = told["segments"][-1]["key"]
-    (tmp_path / "out" / "segments" / f"{closing}.safetensors").unlink()
+    assert len(record["segments"]) == 3
+    # Rendered again without its closing segment: the same one comes of it.
+    closing = tmp_path / "out" / "segments" / f"{record['segments'][-1]['key']}.safetensors"
+    before = closing.read_bytes()
+    closing.unlink()
     film = made.film.read_bytes()
     local.render(loaded, looping.parent, tmp_path / "out", pipe, name="loop")
     assert made.film.read_bytes() == film
-    again = (tmp_path / "out" / "segments" / f"{closing}.safetensors").read_bytes()
-    assert again == kept[closing]
+    assert closing.read_bytes() == before
 
 
-def test_a_loop_that_the_model_cannot_make_is_told_before_anything_is_rendered(
+def test_a_loop_that_the_model_cannot_make_is_refused_before_rendering(
     write_board: Any, tiny_ours: Path, tmp_path: Path
 ) -> None:
     path = write_board("short", shots=[{"duration": {"frames": 8}, "loop": True}])

@@ -12,7 +12,7 @@ from PIL import Image
 from dreamontage import media
 from dreamontage.media.fit import Fit
 from dreamontage.timeline import frame_at
-from tests.fixtures.media import (
+from tests.support.media import (
     UPRIGHT,
     corners,
     counter,

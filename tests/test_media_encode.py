@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from dreamontage import media
-from tests.fixtures.media import counter, numbers, quarters, sha256
+from tests.support.media import counter, numbers, quarters, sha256
 
 RATES = [Fraction(16), Fraction(24), Fraction(24000, 1001), Fraction(30)]
 COUNTS = [*range(1, 11), 37, 81]
@@ -88,7 +88,7 @@ def test_the_same_frames_give_the_same_bytes(profile: media.Profile, tmp_path: P
     assert sha256(paths[0]) == sha256(paths[1])
 
 
-def test_title_and_comment_are_kept_whatever_is_in_them(tmp_path: Path) -> None:
+def test_title_and_comment_are_stored_exactly(tmp_path: Path) -> None:
     metadata = {"title": "a=b; 'c' \"d\" é 日本", "comment": "-y [0] \\ two\nlines"}
     path = write(tmp_path / "a.mp4", noise(3), Fraction(16), metadata=metadata)
     with av.open(str(path)) as container:
@@ -148,7 +148,7 @@ def dying_ffmpeg(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DREAMONTAGE_FFMPEG", str(path))
 
 
-def test_when_ffmpeg_dies_its_last_words_are_told(
+def test_an_ffmpeg_crash_is_reported_with_its_last_lines(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dying_ffmpeg(tmp_path, monkeypatch)
@@ -158,7 +158,7 @@ def test_when_ffmpeg_dies_its_last_words_are_told(
     assert [path.name for path in tmp_path.iterdir()] == ["ffmpeg"]
 
 
-def test_when_ffmpeg_dies_at_the_end_it_is_told_too(
+def test_an_ffmpeg_crash_at_the_end_is_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dying_ffmpeg(tmp_path, monkeypatch)

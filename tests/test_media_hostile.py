@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from dreamontage import media
-from tests.fixtures.media import counter, quarters, run_ffmpeg, video_of
+from tests.support.media import counter, quarters, run_ffmpeg, video_of
 
 
 def png_claiming(width: int, height: int) -> bytes:
@@ -137,7 +137,7 @@ def test_the_rule_is_named(case: str, rule: str, tmp_path: Path) -> None:
         media.probe(tmp_path / name)
 
 
-def test_what_is_not_there_is_said(tmp_path: Path) -> None:
+def test_missing_things_are_reported(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"gone\.png: there is no such file"):
         media.probe(tmp_path / "gone.png")
     with pytest.raises(ValueError, match="there is no such file"):

@@ -8,7 +8,7 @@ from PIL import Image, ImageCms
 
 from dreamontage import media
 from dreamontage.media.fit import Fit
-from tests.fixtures.media import UPRIGHT, corners, quarters, sha256
+from tests.support.media import UPRIGHT, corners, quarters, sha256
 
 SIZE = (128, 96)
 

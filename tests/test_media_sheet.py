@@ -12,7 +12,7 @@ from PIL import Image
 from dreamontage import media
 from dreamontage.media import fonts
 from dreamontage.media.sheet import choose_frames
-from tests.fixtures.media import sha256
+from tests.support.media import sha256
 
 RED, AMBER = (255, 59, 48), (255, 176, 0)
 
@@ -161,7 +161,7 @@ def no_fonts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     return empty
 
 
-def test_letters_that_no_font_has_are_told_of(no_fonts: Path, tmp_path: Path) -> None:
+def test_letters_without_a_font_are_reported(no_fonts: Path, tmp_path: Path) -> None:
     plain, foreign = fonts.drawable("A walk"), fonts.drawable("A walk 遠足")
     assert (plain.text, plain.missing, plain.font) == ("A walk", False, None)
     assert (foreign.text, foreign.missing, foreign.font) == ("A walk ??", True, None)
@@ -193,7 +193,7 @@ def test_letters_that_a_system_font_has_are_drawn_in_it() -> None:
     assert len(shapes) == len(set("Прогулка"))
 
 
-def test_notes_stand_with_the_films_facts(tmp_path: Path) -> None:
+def test_notes_are_beside_the_films_facts(tmp_path: Path) -> None:
     path = film(tmp_path / "a.mp4", 16)
     with_note, without = (
         media.contact_sheet(path, tmp_path / f"{n}.png", marks=[], title="A", notes=notes)

@@ -11,7 +11,7 @@ import pytest
 
 from dreamontage import media
 from dreamontage.timeline import frame_at
-from tests.fixtures.media import UPRIGHT, corners, counter, numbers, quarters, run_ffmpeg, video_of
+from tests.support.media import UPRIGHT, corners, counter, numbers, quarters, run_ffmpeg, video_of
 
 SIZE = {"width": 64, "height": 48, "fps": Fraction(16)}
 H264 = ("-c:v", "libx264", "-pix_fmt", "yuv420p", "-crf", "12")
@@ -41,7 +41,7 @@ def test_whoever_stops_early_leaves_no_process(tmp_path: Path) -> None:
     assert not [child for child in psutil.Process().children() if "ffmpeg" in child.name()]
 
 
-def test_a_video_that_breaks_off_is_told_after_its_frames(tmp_path: Path) -> None:
+def test_a_truncated_video_is_reported_after_its_frames(tmp_path: Path) -> None:
     path = video_of(
         np.random.default_rng(0).integers(0, 255, (40, 48, 64, 3), np.uint8),
         tmp_path / "a.mp4",

@@ -113,7 +113,7 @@ TI2V_SIZE = {"height": 32, "width": 64}
 
 @KINDS
 @pytest.mark.parametrize("conditioning", ["native", "interm"])
-def test_first_frame_given_as_a_clean_latent(tiny_ti2v, scheduler, guidance, conditioning):
+def test_first_frame_as_a_clean_latent(tiny_ti2v, scheduler, guidance, conditioning):
     theirs = loaded(WanImageToVideoPipeline, tiny_ti2v, scheduler)
     ours = loaded(DreaMontagePipeline, tiny_ti2v, scheduler)
     call = {"guidance_scale": guidance, **CALL, **TI2V_SIZE}
@@ -169,7 +169,7 @@ def test_prompts_given_as_embeddings(tiny_i2v):
     del call["prompt"], call["negative_prompt"]
     got = pipe(prompt_embeds=given, negative_prompt_embeds=free, **call).frames
     assert np.array_equal(got, expected)
-    # Without guidance nothing is asked of the negative prompt, given or not.
+    # Without guidance the negative prompt is not used, given or not.
     call["guidance_scale"] = 1.0
     one = pipe(prompt_embeds=given, negative_prompt_embeds=free, **call).frames
     assert np.array_equal(one, pipe("a cat", **call).frames)
@@ -193,7 +193,7 @@ def test_a_tensor_is_taken_as_it_is(tiny_i2v):
     assert not torch.equal(films[0], films[3])
 
 
-def test_faults_are_named(tiny_i2v, tmp_path):
+def test_errors_of_native_requests_are_reported(tiny_i2v, tmp_path):
     ours = DreaMontagePipeline.from_pretrained(tiny_i2v)
     with pytest.raises(
         ValueError, match=r"conditions\[0\] reaches frame 9, past the shot's last frame, 8"

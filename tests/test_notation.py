@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dreamontage import notation
+from dreamontage.storyboard import prompt_syntax
 
 
 def spans(text: str) -> list[tuple[Any, Any, Any]]:
-    found, problems = notation.parse(text)
+    found, problems = prompt_syntax.parse(text)
     assert problems == []
     return [(each.get("start"), each.get("end"), each["text"]) for each in found]
 
@@ -59,20 +59,20 @@ def test_plain_text_holds_for_the_whole_shot() -> None:
         ("[0, 1e9] a", "= '[0, 1e9] a' must start with a span such as [0, 5]"),
     ],
 )
-def test_what_is_no_notation_is_told(text: str, problem: str) -> None:
-    assert notation.parse(text)[1] == [problem]
+def test_invalid_prompt_syntax_is_reported(text: str, problem: str) -> None:
+    assert prompt_syntax.parse(text)[1] == [problem]
 
 
-def test_every_problem_of_a_text_is_told() -> None:
-    assert len(notation.parse("[0, 5]; [five, 10] b; [10, 11] c [11, 12] d")[1]) == 3
+def test_every_problem_of_a_text_is_reported() -> None:
+    assert len(prompt_syntax.parse("[0, 5]; [five, 10] b; [10, 11] c [11, 12] d")[1]) == 3
 
 
 def test_times_are_written_without_trailing_zeros() -> None:
-    text = notation.write(
+    text = prompt_syntax.write(
         [(Fraction(0), Fraction(5, 2), "a"), (Fraction(5, 2), Fraction(29, 16), "b")]
     )
     assert text == "[0, 2.5] a; [2.5, 1.81] b"
-    assert notation.write([(Fraction(10), Fraction(100), "a")]) == "[10, 100] a"
+    assert prompt_syntax.write([(Fraction(10), Fraction(100), "a")]) == "[10, 100] a"
 
 
 @given(
@@ -86,11 +86,13 @@ def test_times_are_written_without_trailing_zeros() -> None:
     )
 )
 def test_what_is_written_is_read_again(rows: list[tuple[int, int, str]]) -> None:
-    written = notation.write([(Fraction(a, 100), Fraction(b, 100), text) for a, b, text in rows])
+    written = prompt_syntax.write(
+        [(Fraction(a, 100), Fraction(b, 100), text) for a, b, text in rows]
+    )
     assert spans(written) == [(Decimal(a) / 100, Decimal(b) / 100, text) for a, b, text in rows]
 
 
 @given(st.text(alphabet="[]0159,.; ab", max_size=60))
-def test_any_text_is_read_or_told(text: str) -> None:
-    found, problems = notation.parse(text)
+def test_any_text_is_read_or_reported(text: str) -> None:
+    found, problems = prompt_syntax.parse(text)
     assert bool(found or problems) == bool(text.strip())

@@ -1,4 +1,4 @@
-"""Preference pairs: a file that DPO and the scorer share, whose faults are told all at once."""
+"""Preference pairs: a file for DPO and the scorer; all its errors are reported at once."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from dreamontage.training import pairstore
-from dreamontage.training.pairmaking import Pairs
-from dreamontage.training.pairs import MOST_TOLD, Pair, read_pairs, write_pairs
+from dreamontage.training.datasets import pair_store
+from dreamontage.training.datasets.pair_making import Pairs
+from dreamontage.training.datasets.pairs import MAX_REPORTED, Pair, read_pairs, write_pairs
 
 
 def pair(**other: object) -> Pair:
@@ -38,7 +38,7 @@ def test_what_is_written_is_read(folder: Path) -> None:
     assert set(json.loads(lines[0])) == {"prompt", "winner", "loser", "judge", "source"}
 
 
-def test_all_faults_are_told_at_once_with_their_lines(folder: Path) -> None:
+def test_all_errors_are_reported_at_once_with_their_lines(folder: Path) -> None:
     path = folder / "pairs.jsonl"
     good = pair().model_dump(exclude_none=True)
     path.write_text(
@@ -58,8 +58,8 @@ def test_all_faults_are_told_at_once_with_their_lines(folder: Path) -> None:
     )
     with pytest.raises(ValueError, match="line 3") as caught:
         read_pairs(path)
-    told = str(caught.value).splitlines()
-    assert [line.removeprefix(f"{path}: ").split(": ")[0] for line in told] == [
+    messages = str(caught.value).splitlines()
+    assert [line.removeprefix(f"{path}: ").split(": ")[0] for line in messages] == [
         *(
             "line 3 is no JSON",
             "line 4",
@@ -71,12 +71,12 @@ def test_all_faults_are_told_at_once_with_their_lines(folder: Path) -> None:
             "line 9 = a list",
         )
     ]
-    assert "source = 'C': Input should be 'A' or 'B'" in told[1]
-    assert "jugde = 'cuts': Extra inputs are not permitted" in told[2]
-    assert told[3].endswith("winner = 'nowhere.mkv': there is no such file")
-    assert "margin = -1" in told[4]
-    assert told[5].endswith("loser = 'c.mkv' is the winner itself")
-    assert told[6].endswith("winner, loser are the films of line 1, too")
+    assert "source = 'C': Input should be 'A' or 'B'" in messages[1]
+    assert "jugde = 'cuts': Extra inputs are not permitted" in messages[2]
+    assert messages[3].endswith("winner = 'nowhere.mkv': there is no such file")
+    assert "margin = -1" in messages[4]
+    assert messages[5].endswith("loser = 'c.mkv' is the winner itself")
+    assert messages[6].endswith("winner, loser are the films of line 1, too")
 
 
 def test_a_file_that_is_not_there(folder: Path) -> None:
@@ -84,12 +84,12 @@ def test_a_file_that_is_not_there(folder: Path) -> None:
         read_pairs(folder / "nowhere.jsonl")
 
 
-def test_a_file_of_faults_stays_readable(folder: Path) -> None:
+def test_a_file_of_many_errors_gives_a_short_message(folder: Path) -> None:
     path = folder / "pairs.jsonl"
     path.write_text("no\n" * 1000)
-    with pytest.raises(ValueError, match=f"{1000 - MOST_TOLD} faults more") as caught:
+    with pytest.raises(ValueError, match=f"{1000 - MAX_REPORTED} more errors") as caught:
         read_pairs(path)
-    assert len(str(caught.value).splitlines()) == MOST_TOLD + 1
+    assert len(str(caught.value).splitlines()) == MAX_REPORTED + 1
     path.write_text("\n")
     with pytest.raises(ValueError, match="holds no pairs"):
         read_pairs(path)
@@ -103,14 +103,14 @@ def test_latents_are_stored_with_their_pairs(tmp_path: Path) -> None:
         condition_PCLHW=torch.randn(2, 5, 3, 2, 2).half(),
         prompts_PSD=torch.randn(2, 6, 8).half(),
     )
-    path = pairstore.write(
+    path = pair_store.write(
         tmp_path, made, prompts=["a", "b"], judge="cuts", source="A", margins=[1.5, 0.5]
     )
     assert [line.margin for line in read_pairs(path)] == [1.5, 0.5]
-    found = pairstore.read(path)
+    found = pair_store.read(path)
     for name, values in made.tensors().items():
         assert torch.equal(found.tensors()[name], values), name
     bare = [line.model_copy(update={"conditions": None}) for line in read_pairs(path)]
     write_pairs(path, bare)
     with pytest.raises(ValueError, match="no conditions are given for 0000/winner"):
-        pairstore.read(path)
+        pair_store.read(path)

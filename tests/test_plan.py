@@ -12,8 +12,10 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from dreamontage import storyboard, timeline
-from dreamontage.plan import Geometry, Placed, ShotPlan, placed, plan_shot
+from dreamontage.planning.geometry import Geometry
+from dreamontage.planning.segments import ShotPlan, placed, plan_shot
 from dreamontage.storyboard import PromptSpan
+from dreamontage.storyboard.placement import Placed
 
 FPS = Fraction(16)
 NINE = Geometry(window_latents=9, tail_latents=2)
@@ -101,7 +103,7 @@ def test_windows_cover_the_timeline_exactly_once_after_fusion(
 
 @given(shots())
 @settings(max_examples=200, deadline=None)
-def test_every_condition_stands_in_every_window_that_holds_its_latents(
+def test_every_condition_is_in_every_window_that_holds_its_latents(
     shot: tuple[int, list[Placed], Geometry],
 ) -> None:
     frames, conditions, geometry = shot

@@ -11,11 +11,11 @@ import pytest
 import yaml
 from PIL import Image
 
-from flows.processes import python
-from flows.services import POOLS, ui_address, worker_environment
-from flows.settings import REPOSITORY
-from flows.stack import DEPLOYMENTS, PREFECT_YAML
-from tests.fixtures.farm import Farm, await_that
+from flows.studio.processes import python
+from flows.studio.services import POOLS, ui_address, worker_environment
+from flows.studio.settings import REPOSITORY
+from flows.studio.stack import DEPLOYMENTS, PREFECT_YAML
+from tests.support.farm import Farm, await_that
 
 pytestmark = pytest.mark.xdist_group("farm")
 

@@ -18,10 +18,11 @@ from dreamontage.scorer.preference import (
     features,
     implicit_reward,
 )
-from dreamontage.training import bradley_terry, faults, worlds
-from dreamontage.training.pairs import Pair, write_pairs
-from dreamontage.training.preference import flow_dpo
-from tests.fixtures.scorer_films import FPS, pan, through_codec, write
+from dreamontage.training.datasets.pairs import Pair, write_pairs
+from dreamontage.training.objectives.preference import flow_dpo
+from dreamontage.training.scorers import bradley_terry
+from dreamontage.training.synthetic import cuts, worlds
+from tests.support.scorer_films import FPS, pan, through_codec, write
 
 CODEC = Path(__file__).parents[1] / "weights" / "nano" / "vae"
 
@@ -72,7 +73,7 @@ def test_a_policy_that_is_its_reference_rewards_nothing() -> None:
 
 
 class Net(nn.Module):
-    """A denoiser that sees two latents on either side: enough to know a cut."""
+    """A denoiser with two latents on either side as inputs: enough to detect a cut."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -91,12 +92,12 @@ def cut_pairs(codec: LinearCodec, seed: int, count: int) -> tuple[Tensor, Tensor
     """Latents of clips, and of the same clips with a cut."""
     shots = worlds.Mixture(expressions=(1.0, 0.0, 0.0, 0.0, 0.0))
     clips, _, _ = worlds.clips(seed, count, frames=33, height=32, width=32, mixture=shots)
-    made = faults.cut(
+    made = cuts.add_cuts(
         clips,
         clips.roll(1, 0),
         generator=torch.Generator().manual_seed(seed),
         levels_B=torch.full((count,), 4),
-        kinds=[faults.CutFault.CUT],
+        kinds=[cuts.CutKind.CUT],
     )
     std_Z111 = torch.tensor(codec.config.latents_std)[:, None, None, None]
     good, bad = (codec.encode(x.clamp(-1, 1), False)[0].mean for x in (clips, made.clips_BCTHW))
@@ -146,7 +147,7 @@ def test_flow_dpo_teaches_a_policy_to_reward_films_without_cuts() -> None:
 
 
 def test_what_the_winner_loses_counts_against_the_margin() -> None:
-    """Both are spoilt, the loser more: a margin all the same, and no good film."""
+    """Both become worse, the loser more: the margin grows, and no film is good."""
     reference = torch.tensor([1.0, 1.0, 1.0])
     winner, loser = torch.tensor([1.1, 0.9, 1.0]), torch.tensor([1.4, 1.0, 1.0])
     plain, margin = flow_dpo(winner, loser, reference, reference, beta=10)
@@ -159,7 +160,7 @@ def test_what_the_winner_loses_counts_against_the_margin() -> None:
 
 @pytest.fixture(scope="module")
 def pairs() -> list[bradley_terry.ScoredPair]:
-    return list(bradley_terry.made_pairs(11, 20, codec=None, frames=17, height=32, width=32))
+    return list(bradley_terry.synthetic_pairs(11, 20, codec=None, frames=17, height=32, width=32))
 
 
 def test_a_head_learns_from_pairs_and_knows_others(pairs: list[bradley_terry.ScoredPair]) -> None:
@@ -194,7 +195,7 @@ def test_a_chance_is_bradley_terrys(pairs: list[bradley_terry.ScoredPair], tmp_p
         bradley_terry.fit([])
 
 
-def test_the_head_that_ships_dislikes_faults() -> None:
+def test_the_shipped_head_scores_defects_lower() -> None:
     head = PreferenceHead.load()
     assert tuple(head.weights) == FEATURES
     assert head.weights["cut_severity"] < 0

@@ -1,4 +1,4 @@
-"""Preference training: the pairs that are made, and what is learnt from them."""
+"""Preference training: making pairs, and training on them."""
 
 from __future__ import annotations
 
@@ -11,13 +11,15 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from dreamontage.training import missteps, nano, pairstore, worlds
-from dreamontage.training.adaptive import Shape, Study, WindowsObjective
-from dreamontage.training.pairmaking import Pairs, judge_motion, make_pairs
-from dreamontage.training.pairs import read_pairs, write_pairs
-from dreamontage.training.preference import PreferenceObjective, Preferences, flow_dpo
-from dreamontage.training.recipe import Recipe
-from dreamontage.training.trainer import Trainer
+from dreamontage.training.datasets import pair_store
+from dreamontage.training.datasets.pair_making import Pairs, judge_motion, make_pairs
+from dreamontage.training.datasets.pairs import read_pairs, write_pairs
+from dreamontage.training.loop.recipe import Recipe
+from dreamontage.training.loop.trainer import Trainer
+from dreamontage.training.objectives import nano
+from dreamontage.training.objectives.adaptive import Shape, Study, WindowsObjective
+from dreamontage.training.objectives.preference import PreferenceObjective, Preferences, flow_dpo
+from dreamontage.training.synthetic import motion_faults, worlds
 
 
 def test_the_loss_is_ln_2_at_first_and_knows_its_direction() -> None:
@@ -34,7 +36,7 @@ def test_the_loss_is_ln_2_at_first_and_knows_its_direction() -> None:
 def test_the_motion_judge_prefers_the_subject_that_moves_as_it_should() -> None:
     clips, _, _ = worlds.clips(1, 12, frames=25, height=48, width=48)
     others, _, _ = worlds.clips(2, 12, frames=25, height=48, width=48)
-    made = missteps.misstep(clips, others, generator=torch.Generator().manual_seed(0))
+    made = motion_faults.add_motion_fault(clips, others, generator=torch.Generator().manual_seed(0))
     assert torch.equal(judge_motion(made.clean_BCTHW, made.clean_BCTHW), torch.zeros(12))
     wrong = judge_motion(made.clips_BCTHW, made.clean_BCTHW)
     assert (wrong > 0.02).float().mean() > 0.7
@@ -102,14 +104,14 @@ def test_the_policy_learns_to_prefer_and_the_reference_stays(tmp_path: Path) -> 
         assert torch.equal(value, held[name]), name
     # Pairs that people have judged: stored, a line turned round, and learnt from instead.
     every = Pairs.of(load_file(tmp_path / "dpo" / "frozen" / "pairs.safetensors"))
-    path = pairstore.write(
+    path = pair_store.write(
         tmp_path / "judged", every, prompts=[""] * len(every), judge="cuts", source="A"
     )
     first, *rest = read_pairs(path)
     turned = first.model_copy(update={"winner": first.loser, "loser": first.winner, "judge": "Ann"})
     write_pairs(path, [turned, *rest])
-    given = replace(preferences, given=path)
-    build = partial(PreferenceObjective, study=study, preferences=given)
+    stored_pairs = replace(preferences, stored_pairs=path)
+    build = partial(PreferenceObjective, study=study, preferences=stored_pairs)
     again = Trainer(replace(recipe, build=build), tmp_path / "people", init=before.export())
     learnt = Pairs.of(load_file(tmp_path / "people" / "frozen" / "pairs.safetensors"))
     assert torch.equal(learnt.winner_PZLHW[0], every.loser_PZLHW[0])

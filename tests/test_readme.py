@@ -13,7 +13,7 @@ from typer.main import get_command
 
 from dreamontage.storyboard import loads
 from flows.cli import app
-from flows.processes import python
+from flows.studio.processes import python
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()

@@ -19,13 +19,15 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from dreamontage import Clip, DreaMontagePipeline, Keyframe
-from dreamontage.feed import Conditioning
 from dreamontage.models import autoencoder
-from dreamontage.plan import Geometry, Placed, Segment, ShotPlan, plan_shot
-from dreamontage.sampling import DenoiseState, state_from_bytes, state_to_bytes
-from dreamontage.sar import fuse, tail_of
-from tests.fixtures.alignment import aligned_loads
-from tests.fixtures.tiny import Z
+from dreamontage.pipeline.sar import fuse, tail_of
+from dreamontage.planning.geometry import Geometry
+from dreamontage.planning.segments import Segment, ShotPlan, plan_shot
+from dreamontage.sampling.conditioning.model_inputs import Conditioning
+from dreamontage.sampling.state import DenoiseState, state_from_bytes, state_to_bytes
+from dreamontage.storyboard.placement import Placed
+from tests.support.alignment import aligned_loads
+from tests.support.tiny import Z
 
 HEIGHT, WIDTH, FRAMES = 32, 48, 35  # padded to 37 frames: 10 latents
 
@@ -159,18 +161,18 @@ def test_a_shot_of_many_segments_equals_the_loop_written_out(tiny_ours: Path) ->
     segments = plan_of(pipe).segments
     assert [(each.start, each.stop) for each in segments] == [(0, 3), (2, 6), (5, 9), (8, 10)]
 
-    # What the whole shot is told: four channels of mask, then the latents.
-    told = torch.zeros(1, 4 + Z, 10, HEIGHT // 8, WIDTH // 8)
-    told[:, 0, 2] = 1
-    told[:, 4:, 2:3] = encoded(pipe, PICTURES[10:])
-    told[:, 3, 6] = told[:, 0:4, 7] = told[:, 0:3, 8] = 1
-    told[:, 4:, 6:9] = encoded(pipe, PICTURES[[2, 3, 4, 5, 6, 7, 8, 9, 9]])
+    # The channels of the whole shot: four of mask, then the latents.
+    channels = torch.zeros(1, 4 + Z, 10, HEIGHT // 8, WIDTH // 8)
+    channels[:, 0, 2] = 1
+    channels[:, 4:, 2:3] = encoded(pipe, PICTURES[10:])
+    channels[:, 3, 6] = channels[:, 0:4, 7] = channels[:, 0:3, 8] = 1
+    channels[:, 4:, 6:9] = encoded(pipe, PICTURES[[2, 3, 4, 5, 6, 7, 8, 9, 9]])
     given, free = pipe.encode_prompt("", "", max_sequence_length=32)
 
     film = torch.zeros(1, Z, 10, HEIGHT // 8, WIDTH // 8)
     made = film
     for segment in segments:
-        condition = told[:, :, segment.start : segment.stop].clone()
+        condition = channels[:, :, segment.start : segment.stop].clone()
         if segment.index:
             condition[:, :4, 0] = 1
             condition[:, 4:, 0] = made[:, :, -1]
@@ -209,7 +211,7 @@ def test_a_window_depends_only_on_the_conditions_that_its_segment_names(
         own = pipe.track(named, HEIGHT, WIDTH, conditioning)
         like = torch.zeros(1, Z, segment.latents, HEIGHT // 8, WIDTH // 8)
         tail = like[:, :, : segment.tail] if segment.tail else None
-        assert torch.equal(own.inputs(segment, tail, like)[0], shot.inputs(segment, tail, like)[0])
+        assert torch.equal(own.channels(segment, tail, like), shot.channels(segment, tail, like))
 
 
 def segment_states(

@@ -1,21 +1,21 @@
-"""The discriminator beside PySceneDetect on held-out clips, as `python -m bench scorer` has it."""
+"""The discriminator beside PySceneDetect on held-out clips, as in `python -m bench scorer`."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from bench import scorer
+from dreamontage.training.scorers import comparison
 
 
 @pytest.fixture(scope="module")
-def rows() -> dict[str, scorer.Row]:
-    found = scorer.rows(scorer.held_out("seeds", 48), scorer.networks())
+def rows() -> dict[str, comparison.Row]:
+    found = comparison.rows(comparison.held_out("seeds", 48), comparison.networks())
     return {row.name.split(",")[0]: row for row in reversed(found) if "own" not in row.name}
 
 
-def test_it_beats_both_detectors_at_their_best_thresholds(rows: dict[str, scorer.Row]) -> None:
-    ours = rows[scorer.OURS]
+def test_it_beats_both_detectors_at_their_best_thresholds(rows: dict[str, comparison.Row]) -> None:
+    ours = rows[comparison.OURS]
     assert ours.auc > 0.85
     for rival in ("ContentDetector", "AdaptiveDetector", "cut_strength", "greatest step (control)"):
         assert ours.auc > rows[rival].auc + 0.05, rival
@@ -24,16 +24,16 @@ def test_it_beats_both_detectors_at_their_best_thresholds(rows: dict[str, scorer
         assert ours.spearman > rows[rival].spearman + 0.05, rival
 
 
-def test_what_is_not_trained_knows_nothing(rows: dict[str, scorer.Row]) -> None:
+def test_what_is_not_trained_knows_nothing(rows: dict[str, comparison.Row]) -> None:
     assert 0.25 < rows["untrained (control)"].auc < 0.75
 
 
 def test_the_figures_are_what_they_are_called() -> None:
     scores = np.array([0.1, 0.4, 0.35, 0.8])
-    assert scorer.auc(scores, np.array([False, False, True, True])) == 0.75
-    assert scorer.auc(np.zeros(4), np.array([False, False, True, True])) == 0.5
+    assert comparison.auc(scores, np.array([False, False, True, True])) == 0.75
+    assert comparison.auc(np.zeros(4), np.array([False, False, True, True])) == 0.5
     levels = np.array([0, 1, 1, 2, 0])
-    assert scorer.best_accuracy(np.array([0.0, 1.0, 2.0, 3.0, 4.0]), levels, 3) == 0.8
-    assert scorer.best_accuracy(np.zeros(5), levels, 3) == 0.4
-    assert scorer.spearman(np.array([1.0, 2, 3]), np.array([1.0, 10, 100])) == pytest.approx(1)
-    assert scorer.spearman(np.array([1.0, 2, 3]), np.array([3.0, 2, 1])) == pytest.approx(-1)
+    assert comparison.best_accuracy(np.array([0.0, 1.0, 2.0, 3.0, 4.0]), levels, 3) == 0.8
+    assert comparison.best_accuracy(np.zeros(5), levels, 3) == 0.4
+    assert comparison.spearman(np.array([1.0, 2, 3]), np.array([1.0, 10, 100])) == pytest.approx(1)
+    assert comparison.spearman(np.array([1.0, 2, 3]), np.array([3.0, 2, 1])) == pytest.approx(-1)

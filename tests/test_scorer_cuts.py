@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dreamontage.scorer.cuts import CutWatcher, find_cuts
-from tests.fixtures.scorer_films import (
+from dreamontage.scorer.cuts import CutMetric, find_cuts
+from tests.support.scorer_films import (
     Pixels,
     barely_trained,
     brightened,
@@ -24,7 +24,7 @@ LOOKS = {"colourful": {}, "pale": {"colour": 0.3}, "fog": {"contrast": 0.3, "col
 
 
 def cuts(frames_THWC: Pixels) -> tuple[int, int | None]:
-    scores = watched(CutWatcher, frames_THWC)
+    scores = watched(CutMetric, frames_THWC)
     assert (scores["cut_strength"].value > 0) is (scores["cuts"].value > 0)
     return int(scores["cuts"].value), scores["cuts"].frame
 
@@ -92,7 +92,7 @@ def test_a_long_dissolve_is_no_cut() -> None:
 
 def test_every_cut_is_listed_with_its_time() -> None:
     scenes = [pan(seed, 49)[:16] for seed in (0, 50, 1)]
-    scores = watched(CutWatcher, np.concatenate(scenes))
+    scores = watched(CutMetric, np.concatenate(scenes))
     assert scores["cuts"].value == 2
     times = [entry.split(":")[0] for entry in scores["cuts"].detail.split("; ")]
     assert times == ["1.00 s", "2.00 s"]

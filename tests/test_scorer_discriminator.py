@@ -1,4 +1,4 @@
-"""The cut discriminator rates any film of any size and length alike, and knows cuts from motion."""
+"""The cut discriminator rates films of any size and length, and separates cuts from motion."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from torch import Tensor
 
 from dreamontage.scorer import discriminator
 from dreamontage.scorer.discriminator import REACH, WEIGHTS, CutDiscriminator, load
-from dreamontage.training import discriminator as training
-from dreamontage.training import worlds
-from tests.fixtures.scorer_films import Pixels, barely_trained, camera, dissolve, pan, world
+from dreamontage.training.scorers import discriminator as training
+from dreamontage.training.synthetic import worlds
+from tests.support.scorer_films import Pixels, barely_trained, camera, dissolve, pan, world
 
 
 def video(frames_THWC: Pixels) -> Tensor:
@@ -59,7 +59,7 @@ def test_any_size_and_length(model: CutDiscriminator, frames: int, size: tuple[i
 
 
 def test_cuts_are_worse_than_motion_and_are_found_to_the_frame(model: CutDiscriminator) -> None:
-    """On films made by other code than those it was trained on."""
+    """On films made by other code than the training's."""
     shot, other = pan(0, 49), pan(50, 49)
     whip = camera(world(0), 17, start=(0.2, 0.4, 1.0), stop=(0.8, 0.6, 1.0))
     for good in (shot, whip, camera(world(1), 49, stop=(0.5, 0.5, 2.5)), barely_trained(shot)):

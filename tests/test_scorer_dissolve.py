@@ -10,8 +10,8 @@ import pytest
 from PIL import Image, ImageOps
 
 from dreamontage.scorer import DEFAULT_THRESHOLDS, Score
-from dreamontage.scorer.dissolve import DissolveWatcher
-from tests.fixtures.scorer_films import (
+from dreamontage.scorer.dissolve import DissolveMetric
+from tests.support.scorer_films import (
     HEIGHT,
     WIDTH,
     Pixels,
@@ -31,7 +31,7 @@ LOOKS = {"colourful": {}, "pale": {"colour": 0.3}, "fog": {"contrast": 0.3, "col
 
 
 def dissolved(frames_THWC: Pixels) -> Score:
-    return watched(DissolveWatcher, frames_THWC)["dissolve"]
+    return watched(DissolveMetric, frames_THWC)["dissolve"]
 
 
 def limit() -> float:

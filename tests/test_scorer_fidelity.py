@@ -10,8 +10,8 @@ from PIL import Image
 
 from dreamontage.media import Encoder, Profile
 from dreamontage.scorer import Better, Film, Mark, Score, measure
-from dreamontage.scorer.fidelity import FidelityWatcher
-from tests.fixtures.scorer_films import (
+from dreamontage.scorer.fidelity import FidelityMetric
+from tests.support.scorer_films import (
     FPS,
     HEIGHT,
     WIDTH,
@@ -33,7 +33,7 @@ LOOKS = {"colourful": {}, "pale": {"colour": 0.3}, "fog": {"contrast": 0.3, "col
 
 
 def fidelity(frames_THWC: Pixels, *marks: Mark) -> Score:
-    return watched(FidelityWatcher, frames_THWC, marks=marks)["keyframe_fidelity"]
+    return watched(FidelityMetric, frames_THWC, marks=marks)["keyframe_fidelity"]
 
 
 @pytest.mark.parametrize(("seed", "look"), [(0, "colourful"), (3, "pale"), (1, "fog")])

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from dreamontage.scorer import Mark
-from dreamontage.scorer.freeze import FreezeWatcher, movement_due
-from tests.fixtures.scorer_films import (
+from dreamontage.scorer.freeze import FreezeMetric, movement_due
+from tests.support.scorer_films import (
     Pixels,
     barely_trained,
     blurred,
@@ -30,7 +30,7 @@ STILL_CENTRE = (0.5, 0.5, 1.0)
 
 def freeze(frames_THWC: Pixels, *marks: Mark) -> tuple[float, float]:
     """Share, and longest standstill in seconds."""
-    scores = watched(FreezeWatcher, frames_THWC, marks=marks)
+    scores = watched(FreezeMetric, frames_THWC, marks=marks)
     return scores["freeze"].value, scores["freeze_longest"].value
 
 
@@ -82,7 +82,7 @@ def test_a_powerpoint_is_frozen(seed: int, look: str) -> None:
 def test_the_standstill_is_located() -> None:
     shot = pan(0, 33)
     film = np.concatenate([shot, held(shot[32], 30), pan(0, 33)[::-1]])
-    scores = watched(FreezeWatcher, film, marks=(*ends(film)[:1], still(shot[16], len(film) - 17)))
+    scores = watched(FreezeMetric, film, marks=(*ends(film)[:1], still(shot[16], len(film) - 17)))
     assert scores["freeze"].frame == 32
     assert scores["freeze_longest"].value == pytest.approx(32 / 16, abs=0.01)
 

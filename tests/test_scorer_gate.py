@@ -26,7 +26,7 @@ from dreamontage.scorer import (
     judge,
     measure,
 )
-from tests.fixtures.scorer_films import (
+from tests.support.scorer_films import (
     FPS,
     Pixels,
     barely_trained,
@@ -85,7 +85,7 @@ def faulty(shot: Pixels, other: Pixels) -> dict[str, tuple[Pixels, str]]:
 @pytest.mark.parametrize(
     "fault", ["cut", "flash", "powerpoint", "seam", "jump onto the end", "dissolve"]
 )
-def test_faulty_takes_are_taken_again_until_a_person_must_look(tmp_path: Path, fault: str) -> None:
+def test_failed_takes_are_retaken_until_review(tmp_path: Path, fault: str) -> None:
     film, finder = faulty(pan(0, 65), pan(50, 65))[fault]
     first = gate(tmp_path / "take.mkv", film, *ends(film), takes_left=1)
     assert first.verdict is Verdict.RETAKE

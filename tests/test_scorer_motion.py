@@ -8,10 +8,10 @@ import torch
 
 from dreamontage.scorer import DEFAULT_THRESHOLDS, Mark, Score
 from dreamontage.scorer.drift import strays
-from dreamontage.scorer.measures import movement
-from dreamontage.training import missteps, worlds
-from dreamontage.training.missteps import MotionFault
-from tests.fixtures.scorer_films import (
+from dreamontage.scorer.measures import flow_metrics
+from dreamontage.training.synthetic import motion_faults, worlds
+from dreamontage.training.synthetic.motion_faults import MotionFault
+from tests.support.scorer_films import (
     Pixels,
     barely_trained,
     camera,
@@ -33,7 +33,7 @@ def limit(name: str) -> float:
 
 
 def scores(frames_THWC: Pixels, *marks: Mark) -> dict[str, Score]:
-    return watched(movement, frames_THWC, marks=marks)
+    return watched(flow_metrics, frames_THWC, marks=marks)
 
 
 def jolt(frames_THWC: Pixels) -> Score:
@@ -65,10 +65,10 @@ def test_camera_moves_are_smooth_and_keep_their_colours(seed: int, look: str) ->
     assert scores(shot[:2])["colour_drift"].frame in (None, 1)
 
 
-@pytest.mark.parametrize("kind", missteps.KINDS)
-def test_a_misstep_is_felt_where_it_is(kind: MotionFault) -> None:
+@pytest.mark.parametrize("kind", motion_faults.KINDS)
+def test_a_motion_fault_is_measured_at_its_frame(kind: MotionFault) -> None:
     clips, _, _ = worlds.clips(31, 8, frames=33, height=80, width=128)
-    made = missteps.misstep(
+    made = motion_faults.add_motion_fault(
         clips,
         clips.roll(1, 0),
         generator=torch.Generator().manual_seed(4),

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from dreamontage.scorer import Score
-from dreamontage.scorer.flicker import FlickerWatcher
-from dreamontage.scorer.seam import SeamWatcher
-from tests.fixtures.scorer_films import (
+from dreamontage.scorer.flicker import FlickerMetric
+from dreamontage.scorer.seam import SeamMetric
+from tests.support.scorer_films import (
     Pixels,
     barely_trained,
     blurred,
@@ -27,7 +27,7 @@ LOOKS = {"colourful": {}, "pale": {"colour": 0.3}, "fog": {"contrast": 0.3, "col
 
 
 def seam(frames_THWC: Pixels, *joins: int, loop: bool = False) -> Score:
-    return watched(SeamWatcher, frames_THWC, joins=joins, loop=loop)["seam"]
+    return watched(SeamMetric, frames_THWC, joins=joins, loop=loop)["seam"]
 
 
 def joined(before_THWC: Pixels, after_THWC: Pixels) -> Pixels:
@@ -123,7 +123,7 @@ def test_a_loops_end_is_a_join_like_any_other(seed: int, look: str) -> None:
         assert score.detail.startswith("the loop's end: ")
 
 
-def test_a_loops_end_stands_beside_the_joins_within_it() -> None:
+def test_a_loops_end_is_measured_beside_its_joins() -> None:
     film = there_and_back(world(0))
     film[JOIN:] = brightened(film[JOIN:], 12)
     score = seam(film, JOIN, loop=True)
@@ -132,7 +132,7 @@ def test_a_loops_end_stands_beside_the_joins_within_it() -> None:
 
 
 def flicker(frames_THWC: Pixels) -> Score:
-    return watched(FlickerWatcher, frames_THWC)["flicker"]
+    return watched(FlickerMetric, frames_THWC)["flicker"]
 
 
 @pytest.mark.parametrize("look", LOOKS)

@@ -8,8 +8,8 @@ import torch
 
 from dreamontage.scorer import DEFAULT_THRESHOLDS, Score
 from dreamontage.scorer.discriminator import load
-from dreamontage.scorer.severity import WINDOW, SeverityWatcher
-from tests.fixtures.scorer_films import (
+from dreamontage.scorer.severity import WINDOW, SeverityMetric
+from tests.support.scorer_films import (
     Pixels,
     barely_trained,
     camera,
@@ -22,7 +22,7 @@ from tests.fixtures.scorer_films import (
 
 
 def severity(frames_THWC: Pixels) -> Score:
-    return watched(SeverityWatcher, frames_THWC)["cut_severity"]
+    return watched(SeverityMetric, frames_THWC)["cut_severity"]
 
 
 def limits() -> tuple[float, float]:
@@ -39,7 +39,7 @@ def cut(seed: int, at: int, frames: int = 49, **look: float) -> Pixels:
 
 
 @pytest.mark.parametrize("frames", [9, WINDOW - 1, WINDOW, WINDOW + 1, 3 * WINDOW + 7])
-def test_in_windows_as_in_the_whole(frames: int) -> None:
+def test_windowed_rating_equals_that_of_the_complete_film(frames: int) -> None:
     shot = camera(world(0), 49)
     film = np.concatenate([shot, shot[::-1]] * 3)[:frames].copy()
     at = frames - 5

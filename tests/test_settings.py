@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from dreamontage import shipped
-from flows.settings import Settings, read_settings
+from dreamontage.models import bundled
+from flows.studio.settings import Settings, read_settings
 from storage import FolderStore
 
 
@@ -26,7 +26,7 @@ def test_children_read_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 def test_the_super_resolution_model_is_the_shipped_one_where_there_is_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shipped, "_PACKAGE", tmp_path / "dreamontage")
+    monkeypatch.setattr(bundled, "_PACKAGE", tmp_path / "dreamontage")
     assert Settings(home=tmp_path).sr_weights is None
     folder = tmp_path / "weights" / "nano-sr"
     folder.mkdir(parents=True)

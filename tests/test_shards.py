@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from dreamontage.training import shards
-from dreamontage.training.captions import Action
-from dreamontage.training.shards import Codec, Dataset, Facts, StoredClip, TornShard
+from dreamontage.training.datasets import shards
+from dreamontage.training.datasets.shards import Codec, Dataset, Facts, StoredClip, TornShard
+from dreamontage.training.synthetic.captions import Action
 
 CODEC = Codec(name="LinearCodec", revision="r", mean=(0.0, 1.0), std=(1.0, 2.0), memoryless=True)
 
@@ -115,7 +115,7 @@ def test_a_torn_shard_is_refused(tmp_path: Path, fault: str) -> None:
         shards.clips_of(path)
 
 
-def test_what_is_no_data_set_is_told(tmp_path: Path) -> None:
+def test_an_invalid_data_set_is_reported(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"there is no index\.json"):
         Dataset(tmp_path)
     for text, why in (

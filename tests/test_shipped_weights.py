@@ -6,7 +6,7 @@ from pathlib import Path
 
 from dreamontage import storyboard
 from dreamontage.models.codec import LinearCodec
-from dreamontage.upscale.model import folder_faults
+from dreamontage.pipeline.upscale.model import folder_errors
 
 ROOT = Path(__file__).parent.parent
 NANO, SR = ROOT / "weights" / "nano", ROOT / "weights" / "nano-sr"
@@ -22,5 +22,5 @@ def test_the_super_resolution_model_is_for_nanos_autoencoder() -> None:
         assert (NANO / "vae" / name).read_bytes() == (SR / "vae" / name).read_bytes()
     assert LinearCodec.from_pretrained(NANO / "vae").finish is not None
     board = storyboard.load(ROOT / "examples" / "larger.yaml")
-    assert folder_faults(board, NANO, SR) == []
-    assert folder_faults(board, NANO, None) != []
+    assert folder_errors(board, NANO, SR) == []
+    assert folder_errors(board, NANO, None) != []

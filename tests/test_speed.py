@@ -1,4 +1,4 @@
-"""What each speed option says of itself is so: the same bits, other roundings, or so far off."""
+"""What is said of each speed option holds: the same bits, other roundings, or so far off."""
 
 from __future__ import annotations
 
@@ -18,9 +18,7 @@ from diffusers.models.attention_dispatch import AttentionBackendName
 from PIL import Image
 
 from dreamontage import DreaMontagePipeline, Keyframe
-from dreamontage.plan import Segment
-from dreamontage.sampling import state_from_bytes, state_to_bytes
-from dreamontage.speed import (
+from dreamontage.pipeline.acceleration import (
     Exactness,
     FirstBlock,
     Mag,
@@ -33,8 +31,10 @@ from dreamontage.speed import (
     resumable,
     revision,
 )
-from dreamontage.speed.options import ATTENTIONS
-from tests.fixtures.tiny import save_tiny_wan
+from dreamontage.pipeline.acceleration.options import ATTENTIONS
+from dreamontage.planning.segments import Segment
+from dreamontage.sampling.state import state_from_bytes, state_to_bytes
+from tests.support.tiny import save_tiny_wan
 
 STEPS = 8
 SIDE = 64
@@ -70,7 +70,7 @@ def loaded(folder: Path, options: SpeedOptions | None = None) -> DreaMontagePipe
 
 
 def states_of(pipe, latents=3, steps=STEPS, image_guidance=1.0, **kwargs):
-    """A segment of so many latents; its length stands in its prompt and noise too."""
+    """A segment of so many latents; its length is in its prompt and noise too."""
     segment = Segment(
         index=0,
         start=0,
@@ -79,7 +79,7 @@ def states_of(pipe, latents=3, steps=STEPS, image_guidance=1.0, **kwargs):
         prompt=f"{latents} cats",
         conditions=(0,),
         seed=latents,
-        led=True,
+        has_image_condition=True,
     )
     return pipe.denoise_segment(
         segment,
@@ -264,7 +264,7 @@ def test_a_revision_tells_apart_what_gives_other_bits():
     assert len(revisions) == len(tried)
     assert "abc" not in revisions
     assert {revision("abc", options) for options in EXACT} == {"abc"}
-    # Golden: segments kept under it have to be found again.
+    # Golden: segments stored under it have to be found again.
     assert revision("abc", SpeedOptions(fp8_storage=True)).startswith("f6f66ab8")
 
 
@@ -276,6 +276,7 @@ def test_every_option_is_described():
         "group_offload": SpeedOptions(group_offload="leaf"),
         "fp8_storage": SpeedOptions(fp8_storage=True),
         "quantise": SpeedOptions(quantise="int8"),
+        "batched_guidance": SpeedOptions(batched_guidance=True),
         "context_parallel": SpeedOptions(context_parallel=2),
     }
     assert chosen.keys() == {field.name for field in fields(SpeedOptions)}
@@ -290,11 +291,11 @@ def test_attention_backends_are_those_of_diffusers():
     assert sorted(ATTENTIONS) == sorted(backend.value for backend in AttentionBackendName)
 
 
-def test_options_are_told_without_torch():
+def test_options_are_recorded_without_torch():
     """Who plans asks what an option does to a key, and need not load a model for that."""
     code = (
-        "import sys; from dreamontage.speed import parse, revision, told\n"
-        "told(parse('attention: flash')); revision('m', parse('step_cache: first_block'))\n"
+        "import sys; from dreamontage.pipeline.acceleration import parse, revision, to_record\n"
+        "to_record(parse('attention: flash')); revision('m', parse('step_cache: first_block'))\n"
         "print(*{'torch', 'diffusers'} & set(sys.modules))"
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -326,6 +327,9 @@ def test_options_are_read_as_they_are_written(text, options):
     ("text", "message"),
     [
         ("[", r"'\[' cannot be read; write options as {attention: native}"),
+        ("attention: a, attention: b", "cannot be read; .* the field 'attention' stands twice"),
+        ("fp8_storage: !!bool maybe", "cannot be read; .* 'maybe' is no bool"),
+        ("compile: off", "compile = 'off' must be one of inductor"),
         ("native", "native is no option; there are compile, attention"),
         ("fp8_storage: maybe", "fp8_storage = 'maybe': input should be a valid boolean"),
         ("step_cache: foo", "step_cache = 'foo' must be one of first_block, mag, taylor_seer"),
@@ -385,7 +389,7 @@ def test_a_wrong_setting_names_field_and_rule(given, message):
     ],
     ids=name,
 )
-def test_what_this_machine_cannot_do_is_said_before_anything_changes(options, message, tiny_i2v):
+def test_unsupported_options_are_reported_before_anything_changes(options, message, tiny_i2v):
     pipe = loaded(tiny_i2v)
     before = pipe.revision
     with pytest.raises(ValueError, match=message):

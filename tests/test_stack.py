@@ -14,10 +14,10 @@ import pytest
 
 from db.repository import Repository
 from dreamontage.scorer import DEFAULT_THRESHOLDS
-from flows import services, stack
-from flows.processes import Service, began, python, stop
-from flows.settings import NotUpError, Settings
-from tests.fixtures.farm import Farm, await_that, end
+from flows.studio import services, stack
+from flows.studio.processes import Service, process_start_time, python, stop
+from flows.studio.settings import NotUpError, Settings
+from tests.support.farm import Farm, await_that, end
 
 pytestmark = pytest.mark.xdist_group("farm")
 
@@ -108,10 +108,10 @@ def test_gate_has_its_thresholds(farm: Farm) -> None:
 
 def test_two_ups_at_once_make_one_stack(settings: Settings) -> None:
     ups = [command(settings, "up") for _ in range(2)]
-    told = [up.communicate() for up in ups]
-    assert [up.returncode for up in ups] == [0, 0], told
-    assert told[0][0] == told[1][0]
-    assert services.ui_address(settings) in told[0][0]
+    outputs = [up.communicate() for up in ups]
+    assert [up.returncode for up in ups] == [0, 0], outputs
+    assert outputs[0][0] == outputs[1][0]
+    assert services.ui_address(settings) in outputs[0][0]
     starts = [
         process
         for process in psutil.process_iter(["cmdline"])
@@ -144,17 +144,17 @@ def test_up_mends_a_half_dead_stack(broken: Farm) -> None:
     assert services.healthy(broken.api)
 
 
-def test_down_leaves_no_process_and_up_goes_on(broken: Farm, tmp_path: Path) -> None:
+def test_down_leaves_no_process_and_up_continues(broken: Farm, tmp_path: Path) -> None:
     settings, note = broken.settings, tmp_path / "pids"
-    nap = broken.deploy("tests/fixtures/naps.py:nap", pool="gpu")
+    nap = broken.deploy("tests/support/naps.py:nap", pool="gpu")
     run = broken.start(nap, path=str(note), seconds=120)
     await_that(note.exists, "the run to begin")
     sleeper = int(note.read_text())
 
     down = command(settings, "down")
-    told = down.communicate()
-    assert down.returncode == 0, told
-    assert began(sleeper) is None
+    outputs = down.communicate()
+    assert down.returncode == 0, outputs
+    assert process_start_time(sleeper) is None
     assert not processes_of(settings)
     stack.down(settings)  # a second one finds nothing to do
 
@@ -192,14 +192,14 @@ def test_stale_record_ends_no_stranger(tmp_path: Path) -> None:
     with subprocess.Popen(python("-c", "input()"), stdin=subprocess.PIPE) as stranger:
         service = Service(name="server", argv=(), home=tmp_path)
         service.record.parent.mkdir()
-        born = began(stranger.pid)
+        born = process_start_time(stranger.pid)
         assert born
         record = {"pid": stranger.pid, "began": born - 60}
         service.record.write_text(json.dumps(record))
         assert service.pid() is None
         stop(service)
         assert not service.record.exists()
-        assert began(stranger.pid) == born
+        assert process_start_time(stranger.pid) == born
         stranger.communicate(b"\n")
 
 
@@ -210,8 +210,8 @@ def test_stop_insists(tmp_path: Path) -> None:
     parent = f"{deaf} import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}])"
     service = Service(name="deaf", argv=python("-c", parent), home=tmp_path)
     pid = service.start(os.environ)
-    await_that(lambda: "deaf" in service.last_words(), "the child to be deaf")
+    await_that(lambda: "deaf" in service.last_log_lines(), "the child to be deaf")
     family = [pid, *(process.pid for process in psutil.Process(pid).children(recursive=True))]
     assert len(family) == 2
     stop(service, grace=0.5)
-    assert [began(member) for member in family] == [None, None]
+    assert [process_start_time(member) for member in family] == [None, None]

@@ -8,7 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +16,23 @@ import pytest
 import torch
 import yaml
 
-from db.states import DeliverableKind, SegmentState, Stage
+from db.states import DeliverableKind, SegmentState
 from dreamontage import DreaMontagePipeline, media
-from dreamontage.faults import StoryboardError
-from dreamontage.notation import write
-from dreamontage.plan import Placed
-from dreamontage.take import load_condition
-from dreamontage.upscale import upscale_shot
-from flows import model, steps
-from flows.farm import Farm, open_farm
-from flows.settings import Settings
-from flows.submit import submit
-from tests.fixtures.boards import WriteBoard
+from dreamontage.pipeline.upscale import upscale_shot
+from dreamontage.rendering.engine import Engine
+from dreamontage.rendering.ledger import LostLatents
+from dreamontage.rendering.take import load_condition
+from dreamontage.rendering.take_plan import PlannedSegment, Stage, TakePlan
+from dreamontage.storyboard.errors import StoryboardError
+from dreamontage.storyboard.placement import Placed
+from dreamontage.storyboard.prompt_syntax import write
+from flows import steps
+from flows.actions.submit import submit
+from flows.steps.postgres_ledger import PostgresLedger
+from flows.studio import model
+from flows.studio.farm import Farm, open_farm
+from flows.studio.settings import Settings
+from tests.support.boards import WriteBoard
 
 STEPS, SR_STEPS = 6, 6  # run of a segment; the SR model has eight, and starts at the third
 WINDOWS = 3  # of either stage
@@ -57,22 +62,29 @@ def shot_of(farm: Farm, storyboard_id: str) -> str:
     return shot.id
 
 
-def planned(farm: Farm, board: Path) -> list[steps.PlannedSegment]:
+def begun(farm: Farm, board: Path) -> steps.FarmTake:
     (submitted,) = submit(farm, board)
-    return steps.plan_take(farm, shot_of(farm, submitted.id), 0)
+    return steps.begin_take(farm, shot_of(farm, submitted.id), 0)
 
 
-def base(segments: list[steps.PlannedSegment]) -> list[steps.PlannedSegment]:
-    return [each for each in segments if each.stage is Stage.BASE]
+def base(take: steps.FarmTake) -> list[PlannedSegment]:
+    return take.plan.of_stage(Stage.BASE)
 
 
-def large(segments: list[steps.PlannedSegment]) -> list[steps.PlannedSegment]:
-    return [each for each in segments if each.stage is Stage.UPSCALE]
+def large(take: steps.FarmTake) -> list[PlannedSegment]:
+    return take.plan.of_stage(Stage.UPSCALE)
 
 
-def render(farm: Farm, segments: list[steps.PlannedSegment]) -> list[int]:
-    """How many denoise steps each one took."""
-    return [steps.render_segment(farm, each) for each in segments]
+def render(
+    farm: Farm, take: steps.FarmTake, segments: Sequence[PlannedSegment] | None = None
+) -> list[int]:
+    """How many denoise steps each one took, by default of all."""
+    chosen = take.segments if segments is None else segments
+    return [steps.render_segment(farm, take, each) for each in chosen]
+
+
+def latents_of(farm: Farm, key: str) -> torch.Tensor:
+    return PostgresLedger(farm).latents(key)
 
 
 def kinds(farm: Farm) -> dict[str, int]:
@@ -123,45 +135,44 @@ def test_an_upscaled_storyboard_becomes_a_film(
 ) -> None:
     """Base segments as without it, one enlarging, then the SR model's windows; and all of it again
     costs nothing."""
-    plain = planned(farm, write_board("plain"))
+    plain = begun(farm, write_board("plain"))
     assert render(farm, plain) == [STEPS] * WINDOWS
-    segments = planned(farm, write_board("large", upscale=1.5))
-    assert [each.key for each in base(segments)] == [each.key for each in plain]
-    assert [(each.index, each.number, each.count) for each in large(segments)] == [
+    take = begun(farm, write_board("large", upscale=1.5))
+    assert [each.key for each in base(take)] == plain.plan.keys
+    assert [(each.index, each.number, each.count) for each in large(take)] == [
         (3, 0, 3),
         (4, 1, 3),
         (5, 2, 3),
     ]
-    take_id = segments[0].take_id
-    shot_id = farm.repository.take(take_id).shot_id
-    slots = farm.repository.take_segments(take_id)
+    shot_id = take.shot_id
+    slots = farm.repository.take_segments(take.id)
     assert [(slot.start, slot.stop, slot.tail) for slot in slots[WINDOWS:]] == [
         (0, 4, 0),
         (2, 7, 2),
         (5, 9, 2),
     ]
-    assert render(farm, base(segments)) == [0] * WINDOWS, "the small film is there already"
-    made = steps.enlarge_take(farm, take_id)
-    assert list(made) == [each.key for each in large(segments)]
-    assert steps.enlarge_take(farm, take_id) == {}, "once for a take"
+    assert render(farm, take, base(take)) == [0] * WINDOWS, "the small film is there already"
+    made = steps.enlarge_take(farm, take)
+    assert made == WINDOWS
+    assert steps.enlarge_take(farm, take) == 0, "once for a take"
     told: list[tuple[int, int]] = []
-    for each in large(segments):
-        steps.render_segment(farm, each, progress=lambda *step: told.append(step))
+    for each in large(take):
+        steps.render_segment(farm, take, each, progress=lambda *step: told.append(step))
     assert told == [(step, 8) for step in range(3, 9)] * WINDOWS
     assert "enlarged" not in kinds(farm), "what is refined needs it no more"
-    assert render(farm, segments) == [0] * 2 * WINDOWS
-    assert steps.enlarge_take(farm, take_id) == {}
+    assert render(farm, take) == [0] * 2 * WINDOWS
+    assert steps.enlarge_take(farm, take) == 0
 
-    found = [steps.latents_of(farm, each.key) for each in large(segments)]
-    whole = in_one_go(farm, take_id, 1.5)
+    found = [latents_of(farm, each.key) for each in large(take)]
+    whole = in_one_go(farm, take.id, 1.5)
     assert torch.equal(found[0][:, :, :2], whole[:, :, :2])
     assert torch.equal(found[1][:, :, 2:3], whole[:, :, 4:5])
     assert torch.equal(found[2][:, :, 2:], whole[:, :, 7:])
 
-    mezzanine = farm.store.fetch(steps.decode_take(farm, take_id), tmp_path / "take.mkv")
+    mezzanine = farm.store.fetch(steps.decode_take(farm, take), tmp_path / "take.mkv")
     info = media.probe(mezzanine)
     assert (info.width, info.height, info.frames) == (120, 96, 33), "of a grid of 128x96"
-    steps.gate_take(farm, take_id, takes_left=0)
+    steps.gate_take(farm, take, takes_left=0)
     storyboard_id = farm.repository.shot(shot_id).storyboard_id
     steps.assemble(farm, storyboard_id)
     deliverables = {each.kind: each for each in farm.repository.deliverables(storyboard_id)}
@@ -179,8 +190,8 @@ def test_keys_change_with_what_determines_them_and_with_nothing_else(
     farm: Farm, settings: Settings, write_board: WriteBoard, tmp_path: Path, monkeypatch: Any
 ) -> None:
     def keys(farm: Farm, name: str, **overrides: Any) -> tuple[list[str], list[str]]:
-        segments = planned(farm, write_board(name, **{"upscale": 1.5} | overrides))
-        return [each.key for each in base(segments)], [each.key for each in large(segments)]
+        take = begun(farm, write_board(name, **{"upscale": 1.5} | overrides))
+        return [each.key for each in base(take)], [each.key for each in large(take)]
 
     small, refined = keys(farm, "one")
     assert keys(farm, "title", title="Another") == (small, refined)
@@ -217,7 +228,7 @@ def test_keys_change_with_what_determines_them_and_with_nothing_else(
         with open_farm(settings.model_copy(update={"sr_weights": sr})) as changed:
             assert none_of(keys(changed, "changed"))
     with monkeypatch.context() as patched:
-        patched.setattr("dreamontage.keys.machine_kind", lambda device: "cuda bfloat16")
+        patched.setattr("flows.steps.shots.machine_kind", lambda device: "cuda bfloat16")
         other = keys(farm, "machine")
         assert not set(other[0] + other[1]) & set(small + refined)
 
@@ -225,24 +236,24 @@ def test_keys_change_with_what_determines_them_and_with_nothing_else(
 def test_variants_share_the_windows_that_they_have_in_common(
     farm: Farm, write_board: WriteBoard
 ) -> None:
-    one = planned(farm, write_board("uk", upscale=1.5))
+    one = begun(farm, write_board("uk", upscale=1.5))
     assert render(farm, one) == [STEPS] * WINDOWS + [SR_STEPS] * WINDOWS
     shots = yaml.safe_load(write_board().read_text())["shots"]
     shots[0]["keyframes"][2]["image"] = "still3.png"
-    two = planned(farm, write_board("de", upscale=1.5, shots=shots))
-    assert render(farm, base(two)) == [0, 0, STEPS]
-    assert len(steps.enlarge_take(farm, two[0].take_id)) == 2
-    assert render(farm, large(two)) == [0, SR_STEPS, SR_STEPS]
-    whole = in_one_go(farm, two[0].take_id, 1.5)
-    assert torch.equal(steps.latents_of(farm, two[-1].key)[:, :, 2:], whole[:, :, 7:])
+    two = begun(farm, write_board("de", upscale=1.5, shots=shots))
+    assert render(farm, two, base(two)) == [0, 0, STEPS]
+    assert steps.enlarge_take(farm, two) == 2
+    assert render(farm, two, large(two)) == [0, SR_STEPS, SR_STEPS]
+    whole = in_one_go(farm, two.id, 1.5)
+    assert torch.equal(latents_of(farm, two.plan.keys[-1])[:, :, 2:], whole[:, :, 7:])
 
 
 _HOLD = """
 import sys
 from flows import steps
-from flows.farm import open_farm
-from flows.settings import Settings
-from tests.fixtures.alignment import aligned_loads
+from flows.studio.farm import open_farm
+from flows.studio.settings import Settings
+from tests.support.alignment import aligned_loads
 
 settings = Settings.model_validate_json(sys.argv[1])
 def stop_at(step, total):
@@ -250,19 +261,18 @@ def stop_at(step, total):
         print("holding", flush=True)
         sys.stdin.read()
 with open_farm(settings) as farm, aligned_loads():
-    planned = steps.plan_take(farm, sys.argv[2], 0)[4]
-    steps.render_segment(farm, planned, progress=stop_at)
+    take = steps.begin_take(farm, sys.argv[2], 0)
+    steps.render_segment(farm, take, take.segments[4], progress=stop_at)
 """
 
 
 def test_a_killed_holders_window_is_taken_over_from_its_checkpoint(
     farm: Farm, settings: Settings, write_board: WriteBoard
 ) -> None:
-    segments = planned(farm, write_board(upscale=1.5))
-    take_id = segments[0].take_id
-    shot_id = farm.repository.take(take_id).shot_id
-    render(farm, segments[:4])
-    held = segments[4]
+    take = begun(farm, write_board(upscale=1.5))
+    shot_id = take.shot_id
+    render(farm, take, take.segments[:4])
+    held = take.segments[4]
     command = [sys.executable, "-c", _HOLD, settings.model_dump_json(), shot_id]
     holder = subprocess.Popen(
         command,
@@ -279,14 +289,14 @@ def test_a_killed_holders_window_is_taken_over_from_its_checkpoint(
         assert row.enlarged_address is not None
         os.kill(holder.pid, signal.SIGKILL)
         waited_for: list[str] = []
-        run = steps.render_segment(farm, held, waiting=waited_for.append)
+        run = steps.render_segment(farm, take, held, waiting=waited_for.append)
     assert waited_for == [row.lease_holder], "the lease of the dead is waited out, not stolen"
     assert run == 2, "step 7 is lost with its process, steps 3 to 6 are not"
     assert farm.repository.segment(held.key).denoise_steps_run == SR_STEPS
-    assert render(farm, segments[5:]) == [SR_STEPS]
-    whole = in_one_go(farm, take_id, 1.5)
-    assert torch.equal(steps.latents_of(farm, held.key)[:, :, 2:3], whole[:, :, 4:5])
-    assert torch.equal(steps.latents_of(farm, segments[5].key)[:, :, 2:], whole[:, :, 7:])
+    assert render(farm, take, take.segments[5:]) == [SR_STEPS]
+    whole = in_one_go(farm, take.id, 1.5)
+    assert torch.equal(latents_of(farm, held.key)[:, :, 2:3], whole[:, :, 4:5])
+    assert torch.equal(latents_of(farm, take.segments[5].key)[:, :, 2:], whole[:, :, 7:])
     assert not {"checkpoints", "enlarged"} & kinds(farm).keys()
 
 
@@ -294,11 +304,10 @@ def test_enlarged_latents_that_are_lost_are_made_again(
     farm: Farm, write_board: WriteBoard, monkeypatch: Any
 ) -> None:
     """By the window that misses them, and they alone; and so is a refined one that is lost."""
-    segments = planned(farm, write_board(upscale=1.5))
-    first, second, third = large(segments)
-    take_id = first.take_id
-    render(farm, base(segments))
-    steps.enlarge_take(farm, take_id)
+    take = begun(farm, write_board(upscale=1.5))
+    first, second, third = large(take)
+    render(farm, take, base(take))
+    steps.enlarge_take(farm, take)
     address = farm.repository.segment(second.key).enlarged_address
     torn = farm.repository.segment(third.key).enlarged_address
     assert address is not None
@@ -308,82 +317,78 @@ def test_enlarged_latents_that_are_lost_are_made_again(
     path.chmod(0o644)
     path.write_bytes(path.read_bytes()[:-1] + b"?")
     put: list[str] = []
-    keep = steps.enlarging.put_latents
+    put_enlarged = PostgresLedger.put_enlarged
 
-    def counted(farm: Farm, kind: str, latents: torch.Tensor) -> str:
-        put.append(keep(farm, kind, latents))
-        return put[-1]
+    def counted(self: PostgresLedger, key: str, latents_BCLHW: torch.Tensor) -> None:
+        put.append(key)
+        put_enlarged(self, key, latents_BCLHW)
 
-    monkeypatch.setattr(steps.enlarging, "put_latents", counted)
-    assert render(farm, [first, second]) == [SR_STEPS] * 2
-    assert put == [address], "of the same bytes; of the others nothing was wanting, to the eye"
-    assert render(farm, [third]) == [SR_STEPS]
-    assert put == [address, torn]
-    whole = in_one_go(farm, take_id, 1.5)
-    assert torch.equal(steps.latents_of(farm, third.key)[:, :, 2:], whole[:, :, 7:])
+    monkeypatch.setattr(PostgresLedger, "put_enlarged", counted)
+    assert render(farm, take, [first, second]) == [SR_STEPS] * 2
+    assert put == [second.key], "a torn one is found only when it is read"
+    assert render(farm, take, [third]) == [SR_STEPS]
+    assert put == [second.key, third.key]
+    whole = in_one_go(farm, take.id, 1.5)
+    assert torch.equal(latents_of(farm, third.key)[:, :, 2:], whole[:, :, 7:])
 
-    # A refined window that is lost: it alone is enlarged and refined again.
+    # A refined window that is lost: it alone is enlarged and refined again, wherever it is read.
     refined = farm.repository.segment(second.key).latents_address
     assert refined is not None
     farm.store.delete(refined)
-    with pytest.raises(steps.LostWork):
-        steps.decode_take(farm, take_id)
-    assert list(steps.enlarge_take(farm, take_id)) == [second.key]
-    assert render(farm, segments) == [0, 0, 0, 0, SR_STEPS, 0]
+    put.clear()
+    steps.decode_take(farm, take)
+    assert put == [second.key]
     assert farm.repository.segment(second.key).latents_address == refined
+    assert farm.repository.segment(second.key).denoise_steps_run == 2 * SR_STEPS
 
     # A base segment's loss is no loss until something is to be made of it.
-    lost = farm.repository.segment(segments[0].key).latents_address
+    lost = farm.repository.segment(take.segments[0].key).latents_address
     assert lost is not None
     farm.store.delete(lost)
-    assert steps.enlarge_take(farm, take_id) == {}
-    steps.decode_take(farm, take_id)
+    assert steps.enlarge_take(farm, take) == 0
+    assert render(farm, take) == [0] * 2 * WINDOWS
     refined = farm.repository.segment(third.key).latents_address
     assert refined is not None
     farm.store.delete(refined)
-    with pytest.raises(steps.LostWork):
-        steps.latents_of(farm, third.key)
-    with pytest.raises(steps.LostWork):
-        steps.render_segment(farm, third)
-    assert "LostWork" in (farm.repository.segment(third.key).error or "")
-    assert render(farm, segments) == [STEPS, 0, 0, 0, 0, SR_STEPS], "as the flow's next run does"
+    with pytest.raises(LostLatents):
+        latents_of(farm, third.key)
+    assert render(farm, take, [third]) == [SR_STEPS]
+    assert farm.repository.segment(take.segments[0].key).denoise_steps_run == 2 * STEPS
     assert farm.repository.segment(third.key).latents_address == refined
 
 
 def test_a_window_that_another_take_enlarges_at_the_same_time(
     farm: Farm, write_board: WriteBoard, monkeypatch: Any
 ) -> None:
-    segments = planned(farm, write_board(upscale=1.5))
-    first = large(segments)[0]
-    render(farm, base(segments))
-    enlarge = steps.enlarging.enlarge_take
+    take = begun(farm, write_board(upscale=1.5))
+    render(farm, take, base(take))
+    enlarge = Engine.enlarge
 
-    def late(farm: Farm, take_id: str) -> dict[str, str]:
-        enlarge(farm, take_id)  # the other one
-        return enlarge(farm, take_id)
+    def late(self: Engine, plan: TakePlan) -> int:
+        enlarge(self, plan)  # the other one
+        return enlarge(self, plan)
 
-    monkeypatch.setattr(steps.enlarging, "enlarge_take", late)
-    assert render(farm, [first]) == [SR_STEPS]
+    monkeypatch.setattr(Engine, "enlarge", late)
+    assert render(farm, take, large(take)[:1]) == [SR_STEPS]
 
 
 def test_a_loop_is_closed_in_both_stages(farm: Farm, write_board: WriteBoard) -> None:
     stills = [{"image": "still0.png", "frame": 0}, {"image": "still1.png", "frame": 12}]
     shot = {"duration": {"frames": 32}, "keyframes": stills, "loop": True}
-    segments = planned(farm, write_board(upscale=1.5, shots=[shot]))
-    assert render(farm, base(segments)) == [STEPS] * len(base(segments))
-    assert render(farm, large(segments)) == [SR_STEPS] * len(large(segments))
-    last = farm.repository.take_segments(segments[0].take_id)[-1]
-    whole = in_one_go(farm, segments[0].take_id, 1.5)
-    own = steps.latents_of(farm, last.key)[:, :, last.tail : 9 - last.start]
-    assert torch.equal(own, whole[:, :, last.start + last.tail :])
+    take = begun(farm, write_board(upscale=1.5, shots=[shot]))
+    assert render(farm, take, base(take)) == [STEPS] * len(base(take))
+    assert render(farm, take, large(take)) == [SR_STEPS] * len(large(take))
+    last = large(take)[-1]
+    whole = in_one_go(farm, take.id, 1.5)
+    own = latents_of(farm, last.key)[:, :, last.window.tail : 9 - last.window.start]
+    assert torch.equal(own, whole[:, :, last.window.start + last.window.tail :])
 
     # The gate looks at the joins of both stages.
-    take = farm.repository.take(segments[0].take_id)
-    context = steps.shots.context_of(farm, take.shot_id)
-    joins = [set(steps.shots.plan_of(farm, context, take.seed, stage).joins) for stage in Stage]
+    assert take.plan.upscale is not None
+    joins = set(take.plan.base.joins), set(take.plan.upscale.joins)
     assert joins[0] != joins[1]
-    steps.decode_take(farm, take.id)
-    steps.gate_take(farm, take.id, takes_left=0)
+    steps.decode_take(farm, take)
+    steps.gate_take(farm, take, takes_left=0)
     (seam,) = (score for score in farm.repository.scores(take.id) if score.name == "seam")
     told = {each.split(":")[0].strip() for each in seam.detail.split(";")}
     assert told == {"the loop's end"} | {f"{join / 16:.2f} s" for join in joins[0] | joins[1]}
@@ -393,15 +398,15 @@ def test_prompts_are_encoded_once_for_both_models(
     farm: Farm, settings: Settings, write_board: WriteBoard, tmp_path: Path
 ) -> None:
     """They have the same text encoder; with another, each its own."""
-    segments = planned(farm, write_board("one", shots=[one_prompt(write_board)], upscale=1.5))
-    assert steps.encode_prompts(farm, segments[0].take_id) == 1
+    take = begun(farm, write_board("one", shots=[one_prompt(write_board)], upscale=1.5))
+    assert steps.encode_prompts(farm, take) == 1
     sr = tmp_path / "sr"
     shutil.copytree(settings.sr_weights, sr)  # type: ignore[arg-type]
     config = json.loads((sr / "text_encoder" / "config.json").read_text())
     (sr / "text_encoder" / "config.json").write_text(json.dumps(config | {"note": "another"}))
     with open_farm(settings.model_copy(update={"sr_weights": sr})) as other:
-        assert steps.encode_prompts(other, segments[0].take_id) == 1
-        assert steps.encode_prompts(other, segments[0].take_id) == 0
+        assert steps.encode_prompts(other, take) == 1
+        assert steps.encode_prompts(other, take) == 0
 
 
 def one_prompt(write_board: WriteBoard) -> dict[str, Any]:
@@ -427,13 +432,13 @@ def test_what_cannot_be_upscaled_is_refused_at_the_door_and_by_the_worker(
     with open_farm(bare) as without:
         with pytest.raises(StoryboardError) as error:
             submit(without, good, bad)
-        told = [str(fault).removeprefix(f"{bad}: ") for fault in error.value.faults]
+        told = [str(field_error).removeprefix(f"{bad}: ") for field_error in error.value.errors]
         assert [each.split(" = ")[0] for each in told] == ["shots[0].duration", "upscale"]
         assert "DREAMONTAGE_SR_WEIGHTS" in told[1]
         assert len(without.repository.recent_storyboards(9)) == 1, "what was there before"
         # One that was submitted when there was a model.
         with pytest.raises(StoryboardError, match=r"^upscale = 2 needs a super-resolution model"):
-            steps.plan_take(without, shot_of(farm, submitted.id), 0)
+            steps.begin_take(without, shot_of(farm, submitted.id), 0)
     wrong = settings.model_copy(update={"sr_weights": settings.weights})
     with open_farm(wrong) as other, pytest.raises(StoryboardError, match="is no super-resolution"):
         submit(other, write_board("wrong", upscale=2))

@@ -22,7 +22,7 @@ from minio import Minio
 
 from storage import FolderStore, NotFound, Store, StoreUnavailable, Torn
 from storage.address import address_of, parse
-from tests.fixtures.s3 import S3Server
+from tests.support.s3 import S3Server
 
 DIGEST = hashlib.sha256(b"").hexdigest()
 MIB = 1 << 20
@@ -159,7 +159,7 @@ def test_one_content_under_two_kinds_or_suffixes_is_two_objects(store: Store) ->
     assert [stat.address for stat in store.list()] == sorted(addresses)
 
 
-def test_stat_tells_size_and_time(store: Store) -> None:
+def test_stat_gives_size_and_time(store: Store) -> None:
     before = datetime.now(UTC) - timedelta(seconds=2)  # a header's time has whole seconds
     address = store.put("assets", b"twelve bytes")
     found = store.stat(address)
@@ -370,7 +370,7 @@ def test_a_file_that_changes_under_the_put_is_not_kept(
     assert list(store.list()) == []
 
 
-def test_a_folder_store_tells_a_lost_disk_from_a_lost_object(tmp_path: Path) -> None:
+def test_a_folder_store_distinguishes_a_missing_disk_from_a_missing_object(tmp_path: Path) -> None:
     store = FolderStore(tmp_path / "disk")
     address = store.put("assets", b"x")
     shutil.rmtree(tmp_path / "disk")

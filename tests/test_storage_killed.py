@@ -14,7 +14,7 @@ import pytest
 from storage import FolderStore
 from storage.address import address_of
 from storage.content import Content
-from tests.fixtures.s3 import S3Server
+from tests.support.s3 import S3Server
 
 MIB = 1 << 20
 SIZE = 24 * MIB
@@ -89,7 +89,7 @@ def test_a_killed_writer_leaves_nothing_to_read(
     assert store.get(address) == source.read_bytes()
 
 
-def test_a_full_disk_is_told_and_leaves_nothing(tmp_path: Path, source: Path) -> None:
+def test_a_full_disk_is_reported_and_leaves_nothing(tmp_path: Path, source: Path) -> None:
     root = tmp_path / "store"
     child = _folder_child("", root, source, half=True)
     assert child.returncode == 1

@@ -21,7 +21,7 @@ from minio import Minio
 from minio.error import MinioException
 
 from storage import StoreUnavailable
-from tests.fixtures.s3 import S3Server, free_port, rclone
+from tests.support.s3 import S3Server, free_port, rclone
 
 MIB = 1 << 20
 
@@ -61,7 +61,7 @@ def test_a_bucket_is_made_once_and_opened_again(server: S3Server, bucket: str) -
     assert server.store(bucket).get(address) == b"kept"
 
 
-def test_losing_the_race_to_make_the_bucket_is_no_fault(
+def test_losing_the_race_to_make_the_bucket_is_no_error(
     server: S3Server, bucket: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     abroad = replace(server, region="eu-west-1")  # us-east-1 lets one make a bucket twice
@@ -74,7 +74,7 @@ def test_losing_the_race_to_make_the_bucket_is_no_fault(
 
 
 @pytest.mark.parametrize("wrong", [{"secret_key": "not-the-secret"}, {"access_key": "stranger"}])
-def test_wrong_keys_are_told_when_the_store_is_opened(
+def test_wrong_keys_are_reported_when_the_store_is_opened(
     rclone_server: S3Server, bucket: str, wrong: dict[str, str]
 ) -> None:
     stranger = replace(rclone_server, **wrong)  # type: ignore[arg-type]
@@ -129,9 +129,7 @@ def _certificate(folder: Path) -> tuple[Path, Path]:
     return key_path, certificate_path
 
 
-def test_https_wants_a_certificate_that_is_trusted(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_https_needs_a_trusted_certificate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     key, certificate = _certificate(tmp_path)
     options = ["--key", str(key), "--cert", str(certificate)]
     with rclone(tmp_path, port=free_port(), options=options) as server:

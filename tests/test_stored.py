@@ -12,13 +12,14 @@ import pytest
 import torch
 
 from dreamontage.models.codec import LinearCodec
-from dreamontage.training import shards, stored, windows, worlds
-from dreamontage.training.captions import Action
 from dreamontage.training.curation.encode import codec_facts, encode_frames
-from dreamontage.training.shards import Dataset
-from dreamontage.training.stored import Place
-from dreamontage.training.windows import Guides
-from tests.fixtures.tiny import tiny_vae
+from dreamontage.training.datasets import shards, stored_windows, windows
+from dreamontage.training.datasets.shards import Dataset
+from dreamontage.training.datasets.stored_windows import Place
+from dreamontage.training.datasets.windows import WindowConditions
+from dreamontage.training.synthetic import worlds
+from dreamontage.training.synthetic.captions import Action
+from tests.support.tiny import tiny_vae
 
 ACTIONS = (
     Action(start=0, stop=18, text="the camera pans left"),
@@ -33,7 +34,7 @@ def linear() -> LinearCodec:
 
 
 def certain(vae: Any) -> Any:
-    """The same autoencoder with a posterior variance of nothing."""
+    """The same autoencoder with a posterior variance of zero."""
     if isinstance(vae, LinearCodec):
         same = type(vae).from_config(vae.config, noise_logvar=-30.0)
         same.load_state_dict(vae.state_dict())
@@ -66,33 +67,35 @@ def store(folder: Path, vae: Any, *, stills_every: int = 4) -> tuple[Dataset, to
 
 
 STARTS = [
-    Guides(),
-    Guides(stills=(0, 8, 16)),
-    Guides(stills=(16,), clips=((0, 5),)),
-    Guides(stills=(2,), clips=((4, 9),)),
-    Guides(clips=((12, 1),)),
+    WindowConditions(),
+    WindowConditions(stills=(0, 8, 16)),
+    WindowConditions(stills=(16,), clips=((0, 5),)),
+    WindowConditions(stills=(2,), clips=((4, 9),)),
+    WindowConditions(clips=((12, 1),)),
 ]
 MIDDLES = [
-    Guides(tail=2),
-    Guides(tail=1, stills=(8, 12, 20)),
-    Guides(tail=1, clips=((8, 9),), stills=(20,)),
-    Guides(tail=3, stills=(18,)),
+    WindowConditions(tail=2),
+    WindowConditions(tail=1, stills=(8, 12, 20)),
+    WindowConditions(tail=1, clips=((8, 9),), stills=(20,)),
+    WindowConditions(tail=3, stills=(18,)),
 ]
 
 
 @pytest.mark.parametrize("make", [linear, tiny_vae])
 @pytest.mark.parametrize("guide", [*STARTS, *MIDDLES], ids=str)
 def test_stored_latents_give_the_windows_that_pixels_give(
-    make: Any, guide: Guides, tmp_path: Path
+    make: Any, guide: WindowConditions, tmp_path: Path
 ) -> None:
-    """At the beginning of the clip, where both see the same past; frames 2 and 18 are stored since
-    `stills_every` is 2 and since an action changes there. Latents are stored in half precision."""
+    """At the beginning of the clip, where both have the same past. Frames 2 and 18 are stored
+    because `stills_every` is 2, and because an action changes there. Latents are stored in half
+    precision.
+    """
     vae = certain(make())
     data, pixels_BCTHW = store(tmp_path, vae, stills_every=2)
     middle = bool(guide.tail)
     count = 1 + 4 * (LATENTS if middle else LATENTS - 1)
     place = Place(clip=0, start=0, latents=LATENTS, middle=middle)
-    assert stored.storable(guide, data.clips[0], place) == guide
+    assert stored_windows.storable(guide, data.clips[0], place) == guide
     from_pixels = windows.build(
         vae,
         pixels_BCTHW[:, :, :count],
@@ -101,7 +104,7 @@ def test_stored_latents_give_the_windows_that_pixels_give(
         middle=middle,
         generator=torch.Generator(),
     )
-    from_shard = stored.build(data, [place], [guide], ["a"], generator=torch.Generator())
+    from_shard = stored_windows.build(data, [place], [guide], ["a"], generator=torch.Generator())
     assert from_shard.latents_BZLHW.shape == from_pixels.latents_BZLHW.shape
     assert torch.equal(from_shard.condition_BCLHW[:, :4], from_pixels.condition_BCLHW[:, :4])
     near = {"atol": 2e-3, "rtol": 2e-3}
@@ -109,8 +112,8 @@ def test_stored_latents_give_the_windows_that_pixels_give(
     assert torch.allclose(from_shard.condition_BCLHW, from_pixels.condition_BCLHW, **near)
     for frame in guide.stills:
         slot = -(-frame // 4) - middle
-        told_ZHW = from_shard.condition_BCLHW[0, 4:, slot]
-        is_whole = torch.allclose(told_ZHW, from_shard.latents_BZLHW[0, :, slot], **near)
+        clean_ZHW = from_shard.condition_BCLHW[0, 4:, slot]
+        is_whole = torch.allclose(clean_ZHW, from_shard.latents_BZLHW[0, :, slot], **near)
         assert is_whole == (frame == 0), "a still alone is not the latent of its place"
 
 
@@ -118,7 +121,11 @@ def test_stored_latents_give_the_windows_that_pixels_give(
 def test_a_codec_without_memory_gives_them_anywhere(middle: bool, tmp_path: Path) -> None:
     vae = certain(linear())
     data, pixels_BCTHW = store(tmp_path, vae)
-    guide = Guides(tail=1, stills=(12,)) if middle else Guides(stills=(0, 12), clips=((4, 5),))
+    guide = (
+        WindowConditions(tail=1, stills=(12,))
+        if middle
+        else WindowConditions(stills=(0, 12), clips=((4, 5),))
+    )
     place = Place(clip=0, start=3, latents=LATENTS, middle=middle)
     count = 1 + 4 * (LATENTS if middle else LATENTS - 1)
     from_pixels = windows.build(
@@ -129,7 +136,7 @@ def test_a_codec_without_memory_gives_them_anywhere(middle: bool, tmp_path: Path
         middle=middle,
         generator=torch.Generator(),
     )
-    from_shard = stored.build(data, [place], [guide], ["a"], generator=torch.Generator())
+    from_shard = stored_windows.build(data, [place], [guide], ["a"], generator=torch.Generator())
     assert torch.allclose(from_shard.latents_BZLHW, from_pixels.latents_BZLHW, atol=4e-3)
     assert torch.allclose(from_shard.condition_BCLHW, from_pixels.condition_BCLHW, atol=4e-3)
 
@@ -145,7 +152,7 @@ def test_a_memory_keeps_start_windows_at_the_clips_start(tmp_path: Path) -> None
         rng = random.Random(0)
         seen = {
             middle: {
-                stored.draw_place(rng, data, 0, latents=LATENTS, middle=middle).start
+                stored_windows.draw_place(rng, data, 0, latents=LATENTS, middle=middle).start
                 for _ in range(200)
             }
             for middle in (False, True)
@@ -156,9 +163,9 @@ def test_a_memory_keeps_start_windows_at_the_clips_start(tmp_path: Path) -> None
 def test_a_clips_frames_after_its_first_are_drawn_afresh(tmp_path: Path) -> None:
     data, _ = store(tmp_path, linear())
     place = Place(clip=0, start=0, latents=LATENTS, middle=False)
-    guide = Guides(clips=((4, 9),), stills=(0,))
+    guide = WindowConditions(clips=((4, 9),), stills=(0,))
     one, two = (
-        stored.build(
+        stored_windows.build(
             data, [place], [guide], ["a"], generator=torch.Generator().manual_seed(seed)
         ).condition_BCLHW[:, 4:]
         for seed in (1, 2)
@@ -173,10 +180,12 @@ def test_a_clips_frames_after_its_first_are_drawn_afresh(tmp_path: Path) -> None
 def test_guides_that_need_pixels_move_within_their_latent(tmp_path: Path) -> None:
     data, _ = store(tmp_path, linear())
     place = Place(clip=0, start=3, latents=LATENTS, middle=False)
-    moved = stored.storable(Guides(stills=(0, 6, 7, 13), clips=((8, 4),)), data.clips[0], place)
+    moved = stored_windows.storable(
+        WindowConditions(stills=(0, 6, 7, 13), clips=((8, 4),)), data.clips[0], place
+    )
     # 6 is the clip's frame 18, where an action begins.
-    assert moved == Guides(stills=(0, 6, 8, 16), clips=((8, 1),))
-    assert stored.storable(
+    assert moved == WindowConditions(stills=(0, 6, 8, 16), clips=((8, 1),))
+    assert stored_windows.storable(
         replace(moved, tail=2, clips=((8, 12),)), data.clips[0], place
     ).clips == ((8, 9),)
 
@@ -186,11 +195,11 @@ def test_windows_are_drawn_with_their_prompts_and_by_their_seed(tmp_path: Path) 
     prompts = set()
     for seed in range(60):
         middle = bool(seed % 2)
-        drawn = stored.draw(data, [0, 0], latents=LATENTS, middle=middle, tail=2, seed=seed)
+        drawn = stored_windows.draw(data, [0, 0], latents=LATENTS, middle=middle, tail=2, seed=seed)
         assert drawn.latents_BZLHW.shape == (2, 8, LATENTS, 2, 3)
         assert drawn.condition_BCLHW.shape == (2, 12, LATENTS, 2, 3)
         prompts |= set(drawn.prompts)
-        again = stored.draw(data, [0, 0], latents=LATENTS, middle=middle, tail=2, seed=seed)
+        again = stored_windows.draw(data, [0, 0], latents=LATENTS, middle=middle, tail=2, seed=seed)
         assert torch.equal(drawn.condition_BCLHW, again.condition_BCLHW)
         assert drawn.prompts == again.prompts
     assert "" in prompts

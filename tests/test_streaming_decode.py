@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from dreamontage.models import autoencoder
-from tests.fixtures.tiny import Z, residual_vae, tiny_vae
+from tests.support.tiny import Z, residual_vae, tiny_vae
 
 
 @pytest.mark.parametrize("make", [tiny_vae, residual_vae])

@@ -13,13 +13,14 @@ from PIL import Image
 from sqlalchemy import Engine, event
 
 from db.repository import Repository
-from dreamontage import intake
-from dreamontage.faults import Fault, StoryboardError
-from dreamontage.intake import Rendition
+from dreamontage.rendering import ingest
+from dreamontage.rendering.assets import Known
+from dreamontage.rendering.ingest import Rendition
 from dreamontage.storyboard import Storyboard
-from flows.farm import Farm, open_farm
-from flows.settings import Settings
-from flows.submit import submit
+from dreamontage.storyboard.errors import FieldError, StoryboardError
+from flows.actions.submit import submit
+from flows.studio.farm import Farm, open_farm
+from flows.studio.settings import Settings
 
 DUE = datetime(2026, 3, 4, tzinfo=UTC)
 
@@ -94,7 +95,9 @@ def test_a_submit_that_is_stopped_at_any_statement_leaves_no_storyboard(
     }
 
 
-def test_all_faults_of_all_files_are_told_and_none_is_stored(farm: Farm, write_board: Any) -> None:
+def test_all_errors_of_all_files_are_reported_and_none_is_stored(
+    farm: Farm, write_board: Any
+) -> None:
     """One off the model's grid beside one that is wrong in type and file, and one in its file."""
     paths = [
         write_board("good"),
@@ -107,19 +110,21 @@ def test_all_faults_of_all_files_are_told_and_none_is_stored(farm: Farm, write_b
     (paths[0].parent / "b.png").write_bytes(b"rubbish")
     with pytest.raises(StoryboardError) as told:
         submit(farm, *paths, due_at=DUE)
-    fields = [str(fault).removeprefix(str(paths[0].parent)) for fault in told.value.faults]
+    fields = [
+        str(field_error).removeprefix(str(paths[0].parent)) for field_error in told.value.errors
+    ]
     assert [field.split(" ")[:2] for field in fields] == [
         ["/unreadable.yaml:", "fps"],
         ["/unreadable.yaml:", "shots[0].keyframes[0].image"],
-        ["/broken.yaml:", "shots[0].keyframes[0].image"],
-        # What a model cannot render is asked of whole storyboards alone.
+        # What a model cannot render is found in the same round.
         ["/loop.yaml:", "shots[0].duration"],
+        ["/broken.yaml:", "shots[0].keyframes[0].image"],
     ]
     assert rows(farm.repository) == {}
     assert list(farm.store.list()) == []
 
 
-def test_a_strength_without_a_noise_level_is_not_taken_in(farm: Farm, write_board: Any) -> None:
+def test_a_strength_without_a_noise_level_is_not_submitted(farm: Farm, write_board: Any) -> None:
     """A run would find out at the shot's turn, when those before it have been rendered."""
     drafted = {"duration": 1, "draft": "auto", "keyframes": [{"image": "a.png", "at": 0}]}
     path = write_board("drafted", shots=[{"duration": 1}, {**drafted, "strength": 0.01}])
@@ -133,14 +138,14 @@ def test_what_only_decoding_finds_keeps_all_out_too(
     farm: Farm, write_board: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     good, bad = write_board("good"), write_board("bad")
-    take_in = intake.take_in
+    ingest_conditions = ingest.ingest_conditions
 
-    def cut_short(board: Storyboard, base: Path, folder: Path) -> list[Rendition]:
+    def cut_short(board: Storyboard, base: Path, folder: Path, *, known: Known) -> list[Rendition]:
         if folder.name == "1":
-            raise StoryboardError([Fault(field="shots[0].keyframes[0].image", message="ends")])
-        return take_in(board, base, folder)
+            raise StoryboardError([FieldError(field="shots[0].keyframes[0].image", message="ends")])
+        return ingest_conditions(board, base, folder, known=known)
 
-    monkeypatch.setattr("flows.submit.take_in", cut_short)
+    monkeypatch.setattr("flows.actions.submit.ingest_conditions", cut_short)
     with pytest.raises(StoryboardError, match=rf"^{bad}: shots\[0\].keyframes\[0\].image ends$"):
         submit(farm, good, bad, due_at=DUE)
     assert rows(farm.repository) == {}

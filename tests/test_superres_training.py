@@ -1,4 +1,4 @@
-"""Training of super-resolution: what it is told is what the stage tells it."""
+"""Training of super-resolution: its inputs are those of the upscaling stage."""
 
 from __future__ import annotations
 
@@ -8,17 +8,19 @@ from pathlib import Path
 import pytest
 import torch
 
-from dreamontage.conditioning import Clip, IntermTrack, Keyframe
 from dreamontage.models import autoencoder
 from dreamontage.models.codec import LinearCodec
-from dreamontage.training import flow, nano, remaking, superres, worlds
-from dreamontage.training.adaptive import Shape, Study
-from dreamontage.training.recipe import Setting
-from dreamontage.training.superres import SuperresObjective
-from dreamontage.training.windows import Guides, build
-from dreamontage.upscale.enlarge import enlarge
-from dreamontage.upscale.model import SrModel
-from dreamontage.upscale.stage import appended_frames
+from dreamontage.pipeline.upscale.enlarge import enlarge
+from dreamontage.pipeline.upscale.model import SrModel
+from dreamontage.pipeline.upscale.stage import appended_frames
+from dreamontage.sampling.conditioning.conditions import Clip, Keyframe
+from dreamontage.sampling.conditioning.interm import IntermTrack
+from dreamontage.training.datasets.windows import WindowConditions, build
+from dreamontage.training.loop.recipe import Setting
+from dreamontage.training.objectives import flow_matching, nano, remaking, superres
+from dreamontage.training.objectives.adaptive import Shape, Study
+from dreamontage.training.objectives.superres import SuperresObjective
+from dreamontage.training.synthetic import worlds
 
 SIDE, FRAMES = 48, 17
 
@@ -43,11 +45,11 @@ def test_the_enlarged_film_is_the_stages(codec: LinearCodec, video: torch.Tensor
     assert torch.allclose(made, stage, atol=1e-4)
     generator = torch.Generator().manual_seed(0)
 
-    def spoil(small: torch.Tensor, latents: torch.Tensor) -> torch.Tensor:
+    def degrade(small: torch.Tensor, latents: torch.Tensor) -> torch.Tensor:
         assert small.shape[-1] == SIDE // 2
         return remaking.noisy(latents, generator)
 
-    spoilt = superres.enlarged(codec, video, scale=2.0, middle=False, spoil=spoil)
+    spoilt = superres.enlarged(codec, video, scale=2.0, middle=False, degrade=degrade)
     assert not torch.allclose(spoilt, stage, atol=0.05)
 
 
@@ -58,30 +60,37 @@ def test_a_middle_window_leaves_its_past_away(codec: LinearCodec, video: torch.T
 
 
 def test_a_remade_film_stays_where_the_true_one_is() -> None:
-    """Euler's method on a model that knows the velocity ends where it began; on one that knows
-    nothing, at the noisy film."""
+    """With the true velocity, Euler's method ends at the clean film; without, at the noisy one."""
     clean = torch.randn(2, 3, 4, 5, 5, generator=torch.Generator().manual_seed(0))
     noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(1))
-    told = (torch.zeros(2, 7, 4, 5, 5), torch.zeros(2, 1, 1))
+    beside = (torch.zeros(2, 7, 4, 5, 5), torch.zeros(2, 1, 1))
     options = {"noise_BZLHW": noise, "last": 2, "steps": 6, "shift": 3.0}
 
-    def knows(**_: object) -> tuple[torch.Tensor]:
+    def true_velocity(**_: object) -> tuple[torch.Tensor]:
         return (noise - clean,)
 
-    def nothing(*, hidden_states: torch.Tensor, **_: object) -> tuple[torch.Tensor]:
+    def no_velocity(*, hidden_states: torch.Tensor, **_: object) -> tuple[torch.Tensor]:
         return (torch.zeros_like(hidden_states[:, :3]),)
 
-    assert torch.allclose(flow.remake(knows, clean, *told, **options), clean, atol=1e-5)
-    sigmas = flow._scheduler(6, 3.0).sigmas
+    assert torch.allclose(
+        flow_matching.resample_last_steps(true_velocity, clean, *beside, **options),
+        clean,
+        atol=1e-5,
+    )
+    sigmas = flow_matching.make_scheduler(6, 3.0).sigmas
     noisy = torch.lerp(clean, noise, float(sigmas[-3]))
-    assert torch.allclose(flow.remake(nothing, clean, *told, **options), noisy)
+    assert torch.allclose(
+        flow_matching.resample_last_steps(no_velocity, clean, *beside, **options), noisy
+    )
 
 
 def test_what_is_appended_is_the_stages(codec: LinearCodec, video: torch.Tensor) -> None:
-    guides = Guides(stills=(6,), clips=((12, 5),))
-    built = build(codec, video, [guides], [""], middle=False, generator=torch.Generator())
-    places = superres._places(guides, middle=False)
-    mine = superres._appended(built.condition_BCLHW, places)
+    window_conditions = WindowConditions(stills=(6,), clips=((12, 5),))
+    built = build(
+        codec, video, [window_conditions], [""], middle=False, generator=torch.Generator()
+    )
+    places = superres.shared_places(window_conditions, middle=False)
+    mine = superres.shared_frames_of(built.condition_BCLHW, places)
 
     def encode(pixels: torch.Tensor) -> torch.Tensor:
         return autoencoder.encode(codec, pixels)
@@ -113,7 +122,7 @@ def test_a_model_is_made_for_the_codec_that_it_starts_from(tmp_path: Path) -> No
     )
     setting = Setting(folder=tmp_path, device=torch.device("cpu"), seed=0, init=tmp_path / "init")
     objective = SuperresObjective(setting, study)
-    assert objective.source.filmer is not None, "what it starts from makes the small films"
+    assert objective.source.base_dit is not None, "what it starts from makes the small films"
     loss, _ = objective.loss(objective.model, objective.source.draw(0, 0.5, 1), seed=0)
     assert loss.isfinite()
     assert objective.model.config.out_channels == 6

@@ -12,18 +12,21 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from dreamontage.conditioning import Clip, IntermTrack, Keyframe, Placement
 from dreamontage.models import autoencoder
 from dreamontage.models.text import embed
-from dreamontage.pipeline import DreaMontagePipeline
+from dreamontage.pipeline.pipeline import DreaMontagePipeline
+from dreamontage.sampling.conditioning.conditions import Clip, Keyframe, Placement
+from dreamontage.sampling.conditioning.interm import IntermTrack
 from dreamontage.timeline import TEMPORAL_STRIDE, latent_of
-from dreamontage.training import checkpoint, flow, nano, windows, worlds
-from dreamontage.training.adaptive import Shape, Study, WindowsObjective
-from dreamontage.training.muon import Muon
-from dreamontage.training.recipe import Recipe
+from dreamontage.training.datasets import windows
+from dreamontage.training.datasets.windows import WindowConditions
+from dreamontage.training.loop.muon import Muon
+from dreamontage.training.loop.recipe import Recipe
+from dreamontage.training.loop.trainer import Trainer
+from dreamontage.training.objectives import flow_matching, nano
+from dreamontage.training.objectives.adaptive import Shape, Study, WindowsObjective
 from dreamontage.training.runs import latest
-from dreamontage.training.trainer import Trainer
-from dreamontage.training.windows import Guides
+from dreamontage.training.synthetic import worlds
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 SIZE = nano.Size(heads=1, layers=1, ffn=64, z_dim=8)
@@ -49,22 +52,22 @@ def frozen() -> nano.Frozen:
     return nano.build_frozen(seed=0, z_dim=8, batches=1, size=32)
 
 
-def _guides() -> list[tuple[Guides, bool]]:
+def _guides() -> list[tuple[WindowConditions, bool]]:
     return [
-        (Guides(stills=(0, 6, 16)), False),
-        (Guides(stills=(13,), clips=((0, 7),)), False),
-        (Guides(stills=(3,), clips=((8, 9),)), False),
-        (Guides(clips=((4, 3),)), False),
-        (Guides(tail=2), True),
-        (Guides(tail=1, stills=(6, 12, 20)), True),
-        (Guides(tail=1, clips=((8, 6),), stills=(17,)), True),
-        (Guides(clips=((0, 6), (12, 5))), False),
+        (WindowConditions(stills=(0, 6, 16)), False),
+        (WindowConditions(stills=(13,), clips=((0, 7),)), False),
+        (WindowConditions(stills=(3,), clips=((8, 9),)), False),
+        (WindowConditions(clips=((4, 3),)), False),
+        (WindowConditions(tail=2), True),
+        (WindowConditions(tail=1, stills=(6, 12, 20)), True),
+        (WindowConditions(tail=1, clips=((8, 6),), stills=(17,)), True),
+        (WindowConditions(clips=((0, 6), (12, 5))), False),
     ]
 
 
 @pytest.mark.parametrize(("guide", "middle"), _guides())
 def test_conditions_are_those_of_inference(
-    frozen: nano.Frozen, guide: Guides, middle: bool
+    frozen: nano.Frozen, guide: WindowConditions, middle: bool
 ) -> None:
     """What training builds for a batch equals what `IntermTrack` builds for one shot.
 
@@ -105,7 +108,9 @@ def test_guides_stay_in_the_window_and_every_kind_is_drawn() -> None:
     for turn in range(2000):
         middle = bool(turn % 2)
         latents = rng.randint(3, 13)
-        guide = windows.draw_guides(rng, latents=latents, middle=middle, tail=2, boundaries=[5, 9])
+        guide = windows.draw_conditions(
+            rng, latents=latents, middle=middle, tail=2, boundaries=[5, 9]
+        )
         assert (guide.tail >= 1) == middle
         assert guide.tail < latents
         first = TEMPORAL_STRIDE * guide.tail + middle
@@ -129,9 +134,9 @@ def test_guides_stay_in_the_window_and_every_kind_is_drawn() -> None:
 
 def test_times_follow_the_samplers_shift() -> None:
     generator = torch.Generator().manual_seed(0)
-    times = flow.draw_times(20000, shift=3.0, uniform=0.0, generator=generator)
+    times = flow_matching.draw_times(20000, shift=3.0, uniform=0.0, generator=generator)
     assert times.median() == pytest.approx(0.75, abs=0.01)
-    even = flow.draw_times(20000, shift=3.0, uniform=1.0, generator=generator)
+    even = flow_matching.draw_times(20000, shift=3.0, uniform=1.0, generator=generator)
     assert even.mean() == pytest.approx(0.5, abs=0.01)
 
 
@@ -146,7 +151,7 @@ def test_a_few_steps_lower_the_loss_on_a_fixed_batch(frozen: nano.Frozen) -> Non
     optimiser = torch.optim.AdamW(model.parameters(), lr=3e-3)
     losses = []
     for _ in range(40):
-        loss = flow.velocity_errors(
+        loss = flow_matching.velocity_errors(
             model,
             clean,
             batch.condition_BCLHW,
@@ -164,12 +169,12 @@ def test_a_few_steps_lower_the_loss_on_a_fixed_batch(frozen: nano.Frozen) -> Non
 
 
 def test_training_samples_as_the_pipeline_does(tmp_path: Path) -> None:
-    """`flow.sample` and the pipeline make the same latents from the same noise."""
+    """`flow_matching.sample` and the pipeline make the same latents from the same noise."""
     run = Trainer(tiny(), tmp_path, steps=9)
     for _ in range(2):
         run.train_step()
     pipe = DreaMontagePipeline.from_pretrained(run.export())
-    pipe.register_to_config(temperature=1.0)
+    pipe.register_to_config(initial_noise_scale=1.0)
     noise = torch.randn(1, 8, 3, 2, 4, generator=torch.Generator().manual_seed(3))
     film = pipe(
         "pan left",
@@ -180,7 +185,7 @@ def test_training_samples_as_the_pipeline_does(tmp_path: Path) -> None:
         generator=torch.Generator().manual_seed(3),
         output_type="latent",
     ).frames
-    made = flow.sample(
+    made = flow_matching.sample(
         pipe.transformer,
         torch.zeros(1, 12, 3, 2, 4),
         embed(pipe.tokenizer, pipe.text_encoder, ["pan left"]),
@@ -193,7 +198,7 @@ def test_training_samples_as_the_pipeline_does(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("muon", [True, False])
 def test_a_run_resumed_after_a_kill_ends_with_the_same_bits(tmp_path: Path, muon: bool) -> None:
-    recipe = tiny(muon=muon, decay=0.5, block=2, pool=2, uses=2 - int(muon), ahead=int(muon))
+    recipe = tiny(muon=muon, decay=0.5, block=2, pool=2, uses=2 - int(muon), prefetch=int(muon))
     whole = Trainer(recipe, tmp_path / "whole", steps=6)
     whole.run()
     killed = Trainer(recipe, tmp_path / "killed", steps=6)
@@ -207,18 +212,20 @@ def test_a_run_resumed_after_a_kill_ends_with_the_same_bits(tmp_path: Path, muon
     resumed.run()
     for name, value in whole.model.state_dict().items():
         assert torch.equal(value, resumed.model.state_dict()[name]), name
-    assert whole.ema is not None
-    assert resumed.ema is not None
-    for one, other in zip(whole.ema.shadow_params, resumed.ema.shadow_params, strict=True):
+    assert whole.state.ema is not None
+    assert resumed.state.ema is not None
+    for one, other in zip(
+        whole.state.ema.shadow_params, resumed.state.ema.shadow_params, strict=True
+    ):
         assert torch.equal(one, other)
     assert (whole.examples, whole.untrained) == (resumed.examples, resumed.untrained)
-    kept = sorted(path.name for path in (tmp_path / "killed" / "checkpoints").glob("checkpoint-*"))
-    assert kept == ["checkpoint-000000003", "checkpoint-000000006"]
+    names = sorted(path.name for path in (tmp_path / "killed" / "checkpoints").glob("checkpoint-*"))
+    assert names == ["checkpoint-000000003", "checkpoint-000000006"]
     with pytest.raises(ValueError, match="holds a run of tiny"):
         Trainer(replace(recipe, name="other"), tmp_path / "killed")
 
 
-def test_a_run_begun_with_other_weights_is_told_to_name_them_again(tmp_path: Path) -> None:
+def test_a_run_started_from_other_weights_must_name_them_again(tmp_path: Path) -> None:
     """A recipe's own model may have another shape than the one that it was begun with."""
     first = Trainer(tiny(), tmp_path / "first", steps=1)
     first.run()
@@ -233,10 +240,10 @@ def test_a_run_begun_with_other_weights_is_told_to_name_them_again(tmp_path: Pat
 def test_batches_drawn_ahead_are_those_drawn_at_once(tmp_path: Path) -> None:
     """A thread changes nothing: not even where a shape's time ends with the run's progress."""
     runs = {}
-    for ahead in (0, 2):
-        run = Trainer(tiny(ahead=ahead, block=3), tmp_path / str(ahead), steps=10)
+    for prefetch in (0, 2):
+        run = Trainer(tiny(prefetch=prefetch, block=3), tmp_path / str(prefetch), steps=10)
         run.run()
-        runs[ahead] = run
+        runs[prefetch] = run
     for one, other in zip(runs[0].model.parameters(), runs[2].model.parameters(), strict=True):
         assert torch.equal(one, other)
 
@@ -265,11 +272,11 @@ def test_muon_steps_as_torchs_own() -> None:
 
 def test_the_rate_rises_holds_and_falls(tmp_path: Path) -> None:
     run = Trainer(tiny(warmup=10, decay=0.25, learning_rate=1e-3), tmp_path)
-    assert run._rate(0.0) == pytest.approx(1e-4)
+    assert run.learning_rate(0.0) == pytest.approx(1e-4)
     run.step = 100
-    assert run._rate(0.5) == run._rate(0.75) == pytest.approx(1e-3)
-    assert run._rate(0.875) == pytest.approx(5e-4)
-    assert run._rate(1.0) == 0
+    assert run.learning_rate(0.5) == run.learning_rate(0.75) == pytest.approx(1e-3)
+    assert run.learning_rate(0.875) == pytest.approx(5e-4)
+    assert run.learning_rate(1.0) == 0
 
 
 def test_an_export_is_a_folder_that_the_pipeline_renders_with(tmp_path: Path) -> None:
@@ -287,11 +294,11 @@ def test_an_export_is_a_folder_that_the_pipeline_renders_with(tmp_path: Path) ->
         assert f"| {name} | {now:.4g} | {then:.4g} |" in card
     pipe = DreaMontagePipeline.from_pretrained(folder)
     assert (pipe.geometry.window_latents, pipe.geometry.tail_latents) == (13, 2)
-    assert pipe.config.maturity == "smoke"
+    assert pipe.config.release_stage == "smoke"
     assert pipe.transformer.dtype == torch.float32
     stored = load_file(folder / "transformer" / "diffusion_pytorch_model.safetensors")
-    with run._averaged():
-        averaged = run._state()
+    with run.state.averaged():
+        averaged = run.state.whole()
     for name, value in pipe.transformer.named_parameters():
         assert torch.equal(value, averaged[name].half().float()), name
         assert stored[name].dtype == torch.float16
@@ -312,29 +319,3 @@ def test_a_sheet_shows_original_conditions_and_sample(tmp_path: Path) -> None:
     Trainer(tiny(replace(STUDY, held_out=1)), tmp_path).sheet()
     (path,) = (tmp_path / "sheets").iterdir()
     assert path.stat().st_size > 1000
-
-
-def test_a_half_written_folder_never_takes_the_place_of_a_whole_one(tmp_path: Path) -> None:
-    checkpoint.write_folder(tmp_path / "a", lambda path: (path / "x").touch())
-
-    def fail(path: Path) -> None:
-        (path / "y").touch()
-        raise OSError("no space left")
-
-    with pytest.raises(OSError, match="no space"):
-        checkpoint.write_folder(tmp_path / "a", fail)
-    assert [path.name for path in (tmp_path / "a").iterdir()] == ["x"]
-
-
-def test_two_processes_may_write_one_file_at_once(tmp_path: Path) -> None:
-    """As those of one run do, which all need the embedding of the same prompt."""
-    file = tmp_path / "file"
-
-    def first(path: Path) -> None:
-        path.write_text("first")
-        checkpoint.write_file(file, lambda other: other.write_text("second"))
-        assert file.read_text() == "second"
-
-    checkpoint.write_file(file, first)
-    assert file.read_text() == "first"
-    assert list(tmp_path.iterdir()) == [file]

@@ -1,4 +1,4 @@
-"""Recipes and chains of them, as they are asked for: every stage, where they go on, and faults."""
+"""Recipes and chains by name: every stage, where they continue, and errors."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ import torch
 from diffusers.models.transformers.transformer_wan import WanTransformerBlock
 from safetensors.torch import load_file
 
-from dreamontage.training import nano
-from dreamontage.training.adaptive import WindowsObjective
+from dreamontage.training.loop.trainer import Trainer
+from dreamontage.training.objectives import nano
+from dreamontage.training.objectives.adaptive import WindowsObjective
 from dreamontage.training.recipes import CHAINS, RECIPES
 from dreamontage.training.runs import latest, train
-from dreamontage.training.trainer import Trainer
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 
@@ -43,7 +43,7 @@ def smoke(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def test_a_chain_goes_through_every_stage(smoke: Path) -> None:
+def test_a_chain_runs_every_stage(smoke: Path) -> None:
     stages = [recipe.name for recipe, _ in CHAINS["nano_smoke"].parts]
     assert stages == [
         f"nano_{stage}_smoke"
@@ -67,7 +67,7 @@ def test_a_chain_goes_through_every_stage(smoke: Path) -> None:
     assert finished == [False, False, False, True, True, True]
 
 
-def test_a_chain_goes_on_where_it_was_stopped(smoke: Path, tmp_path: Path) -> None:
+def test_a_stopped_chain_continues(smoke: Path, tmp_path: Path) -> None:
     shutil.copytree(smoke, tmp_path / "run", symlinks=True)
     last = tmp_path / "run" / "nano_preference_smoke"
     shutil.rmtree(last)
@@ -76,7 +76,7 @@ def test_a_chain_goes_on_where_it_was_stopped(smoke: Path, tmp_path: Path) -> No
     assert latest(tmp_path / "run" / "nano_superres_smoke").stat().st_mtime_ns == before
 
 
-def test_a_chain_goes_on_from_finished_weights(smoke: Path, tmp_path: Path) -> None:
+def test_a_chain_continues_from_finished_weights(smoke: Path, tmp_path: Path) -> None:
     init = latest(smoke / "nano_expression_smoke")
     last = train("nano_longer_smoke", tmp_path, minutes=0.05, init=init)
     assert last == latest(tmp_path / "nano_preference_smoke")
@@ -85,7 +85,7 @@ def test_a_chain_goes_on_from_finished_weights(smoke: Path, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("stage", ["adaptive", "superres"])
-def test_a_new_run_goes_on_from_an_exports_weights(smoke: Path, tmp_path: Path, stage: str) -> None:
+def test_a_new_run_starts_from_exported_weights(smoke: Path, tmp_path: Path, stage: str) -> None:
     recipe = f"nano_{stage}_smoke"
     init = latest(smoke / recipe)
     run = Trainer(RECIPES[recipe], tmp_path, init=init, steps=1)
@@ -107,7 +107,9 @@ def test_an_unknown_recipe_and_a_chain_without_an_end(tmp_path: Path) -> None:
         train("nonsense", tmp_path)
     with pytest.raises(ValueError, match="minutes are missing: nano_smoke is a chain"):
         train("nano_smoke", tmp_path)
-    with pytest.raises(ValueError, match="init is missing: nano_longer_smoke goes on from weights"):
+    with pytest.raises(
+        ValueError, match="init is missing: nano_longer_smoke continues from weights"
+    ):
         train("nano_longer_smoke", tmp_path, minutes=1)
     for name, value in (("minutes", 0), ("steps", -1)):
         with pytest.raises(ValueError, match=f"{name} = {value} must be more than 0"):
@@ -121,34 +123,34 @@ def test_a_recipe_for_a_gpu_is_not_run_on_a_cpu(recipe: str, tmp_path: Path) -> 
         train(recipe, tmp_path, minutes=1)
 
 
-def test_a_users_fault_is_a_line_where_only_training_is_installed(tmp_path: Path) -> None:
+def test_a_user_error_is_one_line_where_only_training_is_installed(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "dreamontage.training", "--out", tmp_path]
-    for asked, told in (
+    for arguments, message in (
         (["nano_smoke"], "nano_smoke is a chain, and shares them"),
         (["nano_base_smoke", "--steps", "1", "--photos", tmp_path / "no"], "no such folder"),
     ):
-        ended = subprocess.run([*command, *asked], capture_output=True, text=True, timeout=300)
+        ended = subprocess.run([*command, *arguments], capture_output=True, text=True, timeout=300)
         assert ended.returncode == 1
-        assert told in ended.stderr
+        assert message in ended.stderr
         assert "Traceback" not in ended.stderr
 
 
-def test_what_fails_while_training_is_no_users_fault(
+def test_a_failure_while_training_is_no_user_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A ValueError from below would be told in a line, and nobody would see where it came from."""
+    """A ValueError would be shown as one line, without the place where it was raised."""
 
     def fails(*_: object, **__: object) -> None:
         raise ValueError("from deep below")
 
     monkeypatch.setattr(WindowsObjective, "loss", fails)
-    with pytest.raises(RuntimeError, match="nano_base_smoke failed at step 0: from deep") as told:
+    with pytest.raises(RuntimeError, match="nano_base_smoke failed at step 0: from deep") as raised:
         train("nano_base_smoke", tmp_path, steps=1)
-    assert isinstance(told.value.__cause__, ValueError)
+    assert isinstance(raised.value.__cause__, ValueError)
 
 
 def test_who_only_trains_needs_nothing_for_media_or_the_farm() -> None:
-    """As docs/training.md says: machines with a GPU are not always ours to install on."""
+    """As docs/training.md says. On machines with a GPU we cannot always install packages."""
     absent = "av ffmpeg imageio_ffmpeg cv2 scenedetect typer rich prefect sqlalchemy minio"
     script = f"""
 import sys
@@ -161,7 +163,7 @@ import dreamontage.training.__main__
 def test_a_start_that_is_no_model(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="holds no model"):
         train("nano_base_smoke", tmp_path / "a", steps=1, init=tmp_path / "nowhere")
-    with pytest.raises(ValueError, match="init: a preference is learnt by weights"):
+    with pytest.raises(ValueError, match="init is missing: preferences need weights"):
         train("nano_preference_smoke", tmp_path / "b", steps=1)
 
 

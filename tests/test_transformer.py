@@ -11,7 +11,7 @@ import torch
 from diffusers.models.transformers import transformer_wan
 
 from dreamontage.models.transformer import DreaMontageTransformer3DModel
-from tests.fixtures.tiny import TEXT, Z, tiny_transformer
+from tests.support.tiny import TEXT, Z, tiny_transformer
 
 
 @pytest.fixture

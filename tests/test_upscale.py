@@ -15,20 +15,27 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dreamontage import Clip, DreaMontagePipeline, Keyframe
-from dreamontage.conditioning import IntermTrack
+from dreamontage.families.tiling import ramps, tiles
+from dreamontage.families.wan import WanModel
+from dreamontage.families.wan_sr import WanSrTask
 from dreamontage.models import autoencoder
 from dreamontage.models.codec import LinearCodec
 from dreamontage.models.transformer import DreaMontageTransformer3DModel
-from dreamontage.plan import Geometry, plan_shot
-from dreamontage.sampling import DenoiseState, denoise
-from dreamontage.seeds import derive
+from dreamontage.pipeline.upscale import Upscaler, refine, sr_channels, upscale
+from dreamontage.pipeline.upscale.enlarge import enlarge
+from dreamontage.pipeline.upscale.model import SrModel
+from dreamontage.pipeline.upscale.stage import grid_of, sr_model
+from dreamontage.planning.geometry import Geometry
+from dreamontage.planning.segments import plan_shot
+from dreamontage.planning.upscale_settings import spans
+from dreamontage.sampling.conditioning.interm import IntermTrack
+from dreamontage.sampling.denoise import denoise
+from dreamontage.sampling.guiders import Branch
+from dreamontage.sampling.schedulers import with_timesteps
+from dreamontage.sampling.state import DenoiseState
 from dreamontage.storyboard import PromptSpan
-from dreamontage.upscale import Upscaler, refine, sr_channels, upscale
-from dreamontage.upscale.enlarge import enlarge
-from dreamontage.upscale.model import SrModel
-from dreamontage.upscale.stage import grid_of, sr_model
-from dreamontage.upscale.tiling import TiledDenoiser, ramps, spans, tiles
-from tests.fixtures.tiny import TEXT, Z, tiny_text, tiny_transformer, tiny_vae
+from dreamontage.storyboard.seeds import derive
+from tests.support.tiny import TEXT, Z, tiny_text, tiny_transformer, tiny_vae
 
 HEIGHT, WIDTH = 32, 48  # of the base film: 4 x 6 latents
 FRAMES = 21  # 6 latents
@@ -289,14 +296,14 @@ def test_off_the_grid_the_last_rows_and_columns_are_repeated_and_nothing_is_sque
         )
         film = torch.cat(list(runs), dim=2)
     assert film.shape[3:] == (6, 10)
-    told = calls[0]["hidden_states"]
+    channels = calls[0]["hidden_states"]
     wide = torch.cat([still, still[:, :, -1:].expand(-1, -1, 8)], dim=2)
     expected = autoencoder.encode(sr.vae, wide[None, :, None])
-    assert torch.equal(told[:, 8:12, :1], expected)
+    assert torch.equal(channels[:, 8:12, :1], expected)
     frames = torch.cat(list(autoencoder.decode(sr.vae, [base])), dim=2)[0].transpose(0, 1)
     large = torch.nn.functional.interpolate(frames, (48, 72), mode="bicubic")
     large = torch.nn.functional.pad(large, (0, 8, 0, 0), mode="replicate").clamp(-1, 1)
-    assert torch.equal(told[:, 12:], autoencoder.encode(sr.vae, large.transpose(0, 1)[None]))
+    assert torch.equal(channels[:, 12:], autoencoder.encode(sr.vae, large.transpose(0, 1)[None]))
     with pytest.raises(ValueError, match="picture is 80x48, the shot is 72x48"):
         upscale(
             [base],
@@ -339,7 +346,7 @@ def test_settings_name_their_rule(settings_, message):
         Upscaler(**settings_)
 
 
-def test_faults_are_named_before_anything_runs(sr, base):
+def test_errors_are_reported_before_anything_runs(sr, base):
     def start(**overrides):
         given_ = {"pipe": sr, "upscaler": Upscaler(scale=2), "height": HEIGHT, "width": WIDTH}
         return upscale([base], segments=segments(4), **(given_ | overrides))
@@ -397,7 +404,7 @@ def test_tiles_cover_the_picture_and_their_weights_sum_to_one(data):
 def test_weights_of_tiles_both_ways_sum_to_one(height, width, overlap):
     total = torch.zeros(height, width)
     for tile in tiles(height, width, size=(6, 9), overlap=overlap, patch=(1, 1)):
-        tile.of(total).add_(tile.weight_HW)
+        tile.crop(total).add_(tile.weight_HW)
     torch.testing.assert_close(total, torch.ones(height, width), atol=1e-6, rtol=0)
 
 
@@ -411,22 +418,20 @@ def tiled(model, film: torch.Tensor, size: tuple[int, int], overlap: int) -> tor
     """A smooth film, denoised without noise put on it: what noise there were would hide seams."""
     height, width = film.shape[3:]
     beside = torch.cat([torch.zeros(1, 4 + Z, *film.shape[2:]), film], dim=1)
-    denoiser = TiledDenoiser(
-        experts=[model],
-        guidance=[1.0],
-        prompt_BSD=torch.randn(1, 5, TEXT, generator=torch.Generator().manual_seed(1)),
-        negative_prompt_BSD=None,
-        condition_BCLHW=beside,
-        tiles=tiles(height, width, size=size, overlap=overlap, patch=(1, 1)),
-        shared_BCNHW=None,
-        shared_frames=[],
-    )
     scheduler = UniPCMultistepScheduler(
         prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0
     )
-    start = DenoiseState(step=2, total=6, latents_BCLHW=film, scheduler={})
-    states = denoise(denoiser, scheduler, noise_BCLHW=film, steps=6, state=start)
-    return deque(states, maxlen=1)[0].latents_BCLHW
+    prompt = torch.randn(1, 5, TEXT, generator=torch.Generator().manual_seed(1))
+    task = WanSrTask(
+        model=WanModel(experts=[model], guiders=[[]], prompts={Branch.CONDITIONAL: prompt}),
+        latents=film,
+        scheduler=with_timesteps(scheduler, 6),
+        generator=None,
+        channels_BCLHW=beside,
+        tiles=tiles(height, width, size=size, overlap=overlap, patch=(1, 1)),
+    )
+    start = DenoiseState(step=2, total=6, latents=film, scheduler={})
+    return deque(denoise(task, start), maxlen=1)[0].latents
 
 
 def border_step(film: torch.Tensor, size: tuple[int, int], overlap: int) -> float:
@@ -523,7 +528,7 @@ def test_a_clip_that_began_before_the_window_appends_nothing(sr, base):
 # --- windows and memory --------------------------------------------------------------------------
 
 
-def test_a_window_is_given_the_tail_of_the_one_before_and_fades_into_it(sr, base):
+def test_a_window_gets_the_tail_of_the_window_before_and_is_blended_over_it(sr, base):
     upscaler = Upscaler(scale=2, tile_latents=(8, 12), overlap_latents=2)
     film, previous, windows, starts = enlarged(sr, base), None, [], []
     parts = segments(4)
@@ -577,11 +582,11 @@ def test_a_loop_is_enlarged_as_one(sr):
         )
         film = torch.cat(list(runs), dim=2)
     assert film.shape[2] == 7, "latents of frames 0 to 24, the last of which is the first again"
-    told = calls[-1]["hidden_states"]
-    assert torch.equal(told[:, 8:12, 2:], film[:, :, :3])
-    assert told[0, 4:8, 2:, 0, 0].tolist() == [[0, 1, 1], [0, 1, 1], [0, 1, 1], [1, 1, 1]]
+    channels = calls[-1]["hidden_states"]
+    assert torch.equal(channels[:, 8:12, 2:], film[:, :, :3])
+    assert channels[0, 4:8, 2:, 0, 0].tolist() == [[0, 1, 1], [0, 1, 1], [0, 1, 1], [1, 1, 1]]
     large = enlarged(sr, base)
-    assert torch.equal(told[:, 12:], torch.cat([large[:, :, 4:], large[:, :, 1:3]], dim=2))
+    assert torch.equal(channels[:, 12:], torch.cat([large[:, :, 4:], large[:, :, 1:3]], dim=2))
     assert list(calls[-1]["shared_frames"]) == [2], "the first frame is a still there"
 
 

@@ -23,30 +23,32 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 from typer.testing import CliRunner
 
-from dreamontage import DreaMontagePipeline, Keyframe, film, local, media, report
+from dreamontage import DreaMontagePipeline, Keyframe, media
 from dreamontage.cli import app
-from dreamontage.conditioning import Clip
-from dreamontage.devices import precision
-from dreamontage.estimate import _Shape, steps_below
-from dreamontage.faults import StoryboardError
-from dreamontage.fields import SCALES
+from dreamontage.delivery import film
+from dreamontage.models.devices import precision
 from dreamontage.models.folder import autoencoder_revision
-from dreamontage.notation import write
-from dreamontage.plan import plan_shot
-from dreamontage.sampling import entry
-from dreamontage.sar import fuse
+from dreamontage.pipeline.sar import fuse
+from dreamontage.pipeline.upscale import Upscaler, upscale_shot
+from dreamontage.pipeline.upscale.model import folder_errors
+from dreamontage.planning.cost import _Shape, steps_below
+from dreamontage.planning.segments import plan_shot
+from dreamontage.rendering import local, model_facts, plan_report
+from dreamontage.sampling.conditioning.conditions import Clip
+from dreamontage.sampling.start import start_step
 from dreamontage.storyboard import Size, Storyboard, load
-from dreamontage.training import nano
-from dreamontage.upscale import Upscaler, upscale_shot
-from dreamontage.upscale.model import folder_faults
-from tests.fixtures.boards import WriteBoard, board_writer
-from tests.fixtures.tiny import tiny_vae
+from dreamontage.storyboard.errors import StoryboardError
+from dreamontage.storyboard.prompt_syntax import write
+from dreamontage.storyboard.types import SCALES
+from dreamontage.training.objectives import nano
+from tests.support.boards import WriteBoard, board_writer
+from tests.support.tiny import tiny_vae
 from tests.test_upscale import Watched, smooth_film
 
 STEPS, SR_STEPS = 6, 8  # of the tiny models; of the latter's, six are run
 SR_WINDOWS = [(0, 4), (2, 7), (5, 9)]
 
-Told = list[tuple[str, int, int]]
+ProgressCalls = list[tuple[str, int, int]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +63,9 @@ def models(tiny_ours: Path, tiny_sr: Path) -> Models:
     return Models(base=base, sr=sr)
 
 
-def render(models: Models, path: Path, out: Path, told: Told | None = None) -> local.Deliverables:
+def render(
+    models: Models, path: Path, out: Path, told: ProgressCalls | None = None
+) -> local.Deliverables:
     def progress(*step: Any) -> None:
         if told is not None:
             told.append(step)
@@ -83,14 +87,14 @@ class Whole:
     path: Path
     out: Path
     made: local.Deliverables
-    told: Told
+    told: ProgressCalls
     calls: list[dict[str, Any]]
 
 
 @pytest.fixture(scope="module")
 def whole(models: Models, tmp_path_factory: pytest.TempPathFactory) -> Whole:
     folder = tmp_path_factory.mktemp("whole")
-    path, told = board_writer(folder / "board")(upscale=1.5), Told()
+    path, told = board_writer(folder / "board")(upscale=1.5), ProgressCalls()
     with Watched(models.sr.transformer) as calls:
         made = render(models, path, folder / "out", told)
     return Whole(path=path, out=folder / "out", made=made, told=told, calls=calls)
@@ -197,9 +201,7 @@ def test_a_loop_is_enlarged_as_one(models: Models, write_board: WriteBoard, tmp_
     assert torch.equal(own, film[:, :, inner])
 
 
-def test_a_render_that_was_stopped_goes_on_where_it_was(
-    models: Models, whole: Whole, tmp_path: Path
-) -> None:
+def test_a_stopped_render_continues(models: Models, whole: Whole, tmp_path: Path) -> None:
     path, out = whole.path, tmp_path / "out"
 
     def stop(what: str, step: int, steps: int) -> None:
@@ -210,7 +212,7 @@ def test_a_render_that_was_stopped_goes_on_where_it_was(
         local.render(
             load(path), path.parent, out, models.base, sr=models.sr, name="film", progress=stop
         )
-    told: Told = []
+    told: ProgressCalls = []
     again = render(models, path, out, told)
     assert digest(again.film) == digest(whole.made.film)
     found = {what for what, step, steps in told if steps == 1 and step == 1}
@@ -234,7 +236,7 @@ def test_with_and_without_it_the_small_film_is_the_same(
     models: Models, whole: Whole, write_board: WriteBoard, tmp_path: Path
 ) -> None:
     shutil.copytree(whole.out / "segments", tmp_path / "out" / "segments")
-    told: Told = []
+    told: ProgressCalls = []
     made = render(models, write_board(), tmp_path / "out", told)
     assert not [what for what, _, steps in told if steps == STEPS], "nothing of it is made again"
     plain, large = (json.loads(each.record.read_text()) for each in (made, whole.made))
@@ -287,8 +289,8 @@ def test_the_plan_counts_what_the_model_is_asked(
 ) -> None:
     """Windows, tiles, steps and appended stills: every call of the SR model, and its tokens."""
     board, calls = load(whole.path), whole.calls
-    model, sr = report.Model.from_folder(tiny_ours), report.Model.from_folder(tiny_sr)
-    planned = report.plan_report(board, {}, model, 1e9, sr=tiny_sr)
+    model, sr = model_facts.Model.from_folder(tiny_ours), model_facts.Model.from_folder(tiny_sr)
+    planned = plan_report.plan_report(board, {}, model, 1e9, sr=tiny_sr)
     (shot,) = planned["shots"]
     told = json.loads(whole.made.record.read_text())["shots"][0]["upscaled"]
     assert [(each["start"], each["stop"]) for each in shot["upscaled"]["segments"]] == [
@@ -323,7 +325,7 @@ def test_a_plan_knows_where_in_its_steps_refining_starts(
         prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=shift
     )
     try:
-        first, _ = entry(scheduler, steps, strength)
+        first, _ = start_step(scheduler, steps, strength)
     except ValueError:
         first = steps
     assert steps_below(strength, steps, shift) == steps - first
@@ -371,7 +373,7 @@ def other(tiny_sr: Path, tmp_path: Path) -> Path:
     return folder
 
 
-def test_faults_are_told_by_field_and_rule(
+def test_errors_name_field_and_rule(
     write_board: WriteBoard,
     tiny_ours: Path,
     tiny_sr: Path,
@@ -404,7 +406,7 @@ def test_faults_are_told_by_field_and_rule(
     assert run("plan", write_board("plain"), "--weights", tiny_ours).exit_code == 0
 
 
-def test_all_faults_are_told_at_once_and_before_any_work(
+def test_all_errors_are_reported_at_once_before_any_work(
     models: Models, write_board: WriteBoard, tiny_ours: Path, other: Path, tmp_path: Path
 ) -> None:
     shots = [{"duration": {"frames": 4}, "loop": True}]
@@ -416,9 +418,9 @@ def test_all_faults_are_told_at_once_and_before_any_work(
     ):
         with pytest.raises(StoryboardError) as error:
             local.render(load(path), path.parent, tmp_path / "out", models.base, sr=sr, name="film")
-        assert [fault.field for fault in error.value.faults] == fields
+        assert [field_error.field for field_error in error.value.errors] == fields
     assert not (tmp_path / "out").exists()
-    told = [str(fault) for fault in folder_faults(load(path), tiny_ours, other)]
+    told = [str(field_error) for field_error in folder_errors(load(path), tiny_ours, other)]
     assert told[1].startswith(
         "shots[0].duration = 4 frames, for the super-resolution model: too short for a loop"
     )
@@ -446,7 +448,7 @@ def test_a_command_renders_in_the_precision_of_its_device(
     """As the farm does, with which it shares its keys; on a GPU that is half of the memory."""
     assert precision("cuda:1") == torch.bfloat16
     assert precision("cpu") == torch.float32
-    monkeypatch.setattr("dreamontage.devices.machine_kind", lambda device: "cpu bfloat16")
+    monkeypatch.setattr("dreamontage.models.devices.machine_kind", lambda device: "cpu bfloat16")
     command = ["render", write_board(upscale=1.5), "-o", tmp_path / "out"]
     models = ["--weights", tiny_ours, "--sr", tiny_sr]
     done = CliRunner().invoke(app, [str(each) for each in (*command, *models)])

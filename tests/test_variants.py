@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from dreamontage import storyboard, variants
-from dreamontage.faults import StoryboardError
-from dreamontage.variants import Variant
+from dreamontage import storyboard
+from dreamontage.storyboard import variants
+from dreamontage.storyboard.errors import StoryboardError
+from dreamontage.storyboard.variants import Variant
 
 DATA: dict[str, Any] = {
     "title": "t",
@@ -26,31 +27,24 @@ DATA: dict[str, Any] = {
 }
 
 
-@pytest.fixture
-def base(tmp_path: Path) -> Path:
-    for name in ("a.png", "b.png"):
-        (tmp_path / name).touch()
-    return tmp_path
+def matrix(text: str, asset_folder: Path) -> list[Variant]:
+    (asset_folder / "matrix.yaml").write_text(text)
+    return variants.load_matrix(asset_folder / "matrix.yaml")
 
 
-def matrix(text: str, base: Path) -> list[Variant]:
-    (base / "matrix.yaml").write_text(text)
-    return variants.load_matrix(base / "matrix.yaml")
-
-
-def matrix_faults(text: str, base: Path) -> list[str]:
+def matrix_faults(text: str, asset_folder: Path) -> list[str]:
     with pytest.raises(StoryboardError) as caught:
-        matrix(text, base)
-    return [str(fault) for fault in caught.value.faults]
+        matrix(text, asset_folder)
+    return [str(field_error) for field_error in caught.value.errors]
 
 
-def apply_faults(base: Path, *found: Variant) -> list[str]:
+def apply_faults(asset_folder: Path, *found: Variant) -> list[str]:
     with pytest.raises(StoryboardError) as caught:
-        variants.apply_all(DATA, found, base)
-    return [str(fault) for fault in caught.value.faults]
+        variants.apply_all(DATA, found, asset_folder)
+    return [str(field_error) for field_error in caught.value.errors]
 
 
-def test_variants_by_hand_and_by_axes(base: Path) -> None:
+def test_variants_by_hand_and_by_axes(asset_folder: Path) -> None:
     found = matrix(
         """
         variants:
@@ -63,7 +57,7 @@ def test_variants_by_hand_and_by_axes(base: Path) -> None:
             wide: {}
             tall: {size: 80x128, "shots[1].seed": 3}
         """,
-        base,
+        asset_folder,
     )
     assert found == [
         Variant(name="short", overrides={"shots[0].duration": "81f"}),
@@ -84,8 +78,8 @@ def test_variants_by_hand_and_by_axes(base: Path) -> None:
     ]
 
 
-def test_overrides_change_what_they_name_and_nothing_else(base: Path) -> None:
-    plain = storyboard.loads(DATA, base)
+def test_overrides_change_what_they_name_and_nothing_else(asset_folder: Path) -> None:
+    plain = storyboard.loads(DATA, asset_folder)
     variant = Variant(
         name="uk",
         overrides={
@@ -97,7 +91,7 @@ def test_overrides_change_what_they_name_and_nothing_else(base: Path) -> None:
             "shots[1].keyframes": [{"image": "b.png", "frame": 2}],
         },
     )
-    changed = variants.apply(DATA, variant, base)
+    changed = variants.apply(DATA, variant, asset_folder)
     assert changed.shots[0].keyframes[1].image == "b.png"
     assert [span.text for span in changed.shots[0].prompts] == ["a", "c"]
     assert (changed.size.width, changed.size.height) == (128, 128)
@@ -105,10 +99,10 @@ def test_overrides_change_what_they_name_and_nothing_else(base: Path) -> None:
     assert changed.sampler.steps == 3
     assert changed.shots[1].keyframes[0].frame == 2
     assert changed.shots[0].keyframes[0] == plain.shots[0].keyframes[0]
-    assert variants.apply(DATA, Variant(name="same", overrides={}), base) == plain
+    assert variants.apply(DATA, Variant(name="same", overrides={}), asset_folder) == plain
 
 
-def test_a_variant_does_not_change_the_next(base: Path) -> None:
+def test_a_variant_does_not_change_the_next(asset_folder: Path) -> None:
     keyframes = [{"image": "a.png", "at": 0}]
     first, second = variants.apply_all(
         DATA,
@@ -116,20 +110,20 @@ def test_a_variant_does_not_change_the_next(base: Path) -> None:
             Variant(name="one", overrides={"shots[0].keyframes": keyframes, "title": "u"}),
             Variant(name="two", overrides={"shots[1].keyframes": keyframes}),
         ],
-        base,
+        asset_folder,
     )
     assert (first.title, second.title) == ("u", "t")
     assert [len(each.shots[0].keyframes) for each in (first, second)] == [1, 2]
 
 
-def test_every_fault_of_every_variant_is_told_under_its_name(base: Path) -> None:
-    told = apply_faults(
-        base,
+def test_every_error_of_every_variant_is_reported_under_its_name(asset_folder: Path) -> None:
+    messages = apply_faults(
+        asset_folder,
         Variant(name="uk", overrides={"shots[0].duration": 1, "size": "32x32"}),
         Variant(name="de", overrides={"shots[0].keyframes[0].image": "gone.png"}),
         Variant(name="fr", overrides={"title": "right"}),
     )
-    assert told == [
+    assert messages == [
         "uk: shots[0].keyframes[1].at = 5.0 s lies past the shot's end, 1.0 s",
         "uk: shots[0].prompts[0].end = 2.0 s lies past the shot's end, 1.0 s",
         "uk: shots[0].prompts[1].end = 5.0 s lies past the shot's end, 1.0 s",
@@ -140,7 +134,7 @@ def test_every_fault_of_every_variant_is_told_under_its_name(base: Path) -> None
 
 
 @pytest.mark.parametrize(
-    ("path", "fault"),
+    ("path", "field_error"),
     [
         ("titel", "is no field of a storyboard; did you mean `title`?"),
         ("shots[0].keyframes[0].imag", "is no field of a keyframe; did you mean `image`?"),
@@ -158,24 +152,26 @@ def test_every_fault_of_every_variant_is_told_under_its_name(base: Path) -> None
         ("shots..seed", "is no path of a field, such as shots[0].duration"),
     ],
 )
-def test_a_path_that_leads_nowhere(path: str, fault: str, base: Path) -> None:
-    assert apply_faults(base, Variant(name="uk", overrides={path: 1})) == [f"uk: {path} {fault}"]
+def test_a_path_that_leads_nowhere(path: str, field_error: str, asset_folder: Path) -> None:
+    assert apply_faults(asset_folder, Variant(name="uk", overrides={path: 1})) == [
+        f"uk: {path} {field_error}"
+    ]
 
 
-def test_a_path_inside_another(base: Path) -> None:
+def test_a_path_inside_another(asset_folder: Path) -> None:
     overrides = {"shots[0]": {"duration": 1}, "shots[0].seed": 1}
-    told = apply_faults(base, Variant(name="uk", overrides=overrides))
-    assert told == ["uk: shots[0].seed lies inside shots[0], which is set as well"]
+    messages = apply_faults(asset_folder, Variant(name="uk", overrides=overrides))
+    assert messages == ["uk: shots[0].seed lies inside shots[0], which is set as well"]
 
 
-def test_a_wrong_storyboard_is_told_before_its_variants(base: Path) -> None:
+def test_an_invalid_storyboard_is_reported_before_its_variants(asset_folder: Path) -> None:
     data = {field: value for field, value in DATA.items() if field != "fps"}
     with pytest.raises(StoryboardError, match=r"^fps is missing$"):
-        variants.apply(data, Variant(name="uk", overrides={"title": ""}), base)
+        variants.apply(data, Variant(name="uk", overrides={"title": ""}), asset_folder)
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "messages"),
     [
         ("", ["the matrix must be a mapping of fields, not nothing"]),
         ("{}", ["matrix.yaml has 0 variants; there must be 1 to 1000"]),
@@ -205,9 +201,9 @@ def test_a_wrong_storyboard_is_told_before_its_variants(base: Path) -> None:
         ),
         (
             "variants: [",
-            ["matrix.yaml line 1, column 12: expected the node content, but found '<stream end>'"],
+            ["matrix.yaml line 2, column 1: did not find expected node content"],
         ),
     ],
 )
-def test_a_matrix_that_is_none(text: str, told: list[str], base: Path) -> None:
-    assert matrix_faults(text, base) == told
+def test_a_matrix_that_is_none(text: str, messages: list[str], asset_folder: Path) -> None:
+    assert matrix_faults(text, asset_folder) == messages

@@ -1,11 +1,7 @@
-"""Tuning Wan weights on stored clips: LoRA and all weights, on one process and on two."""
+"""Tuning Wan weights on stored clips: LoRA and all weights."""
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 from dataclasses import replace
 from fractions import Fraction
 from functools import partial
@@ -16,53 +12,18 @@ import torch
 from diffusers import WanTransformer3DModel
 from safetensors.torch import load_file
 
-from dreamontage import DreaMontagePipeline, Keyframe, media, shipped
-from dreamontage.models.folder import folder_revision
-from dreamontage.training import shards, worlds
-from dreamontage.training.captions import Action
-from dreamontage.training.curation.encode import codec_facts, encode_frames, load_autoencoder
-from dreamontage.training.pairs import Pair, write_pairs
-from dreamontage.training.prompts import PromptCache
-from dreamontage.training.recipe import Recipe, Setting
+from dreamontage import DreaMontagePipeline, Keyframe, media
+from dreamontage.models import bundled
+from dreamontage.training.datasets.pairs import Pair, write_pairs
+from dreamontage.training.datasets.prompt_cache import PromptCache
+from dreamontage.training.loop.recipe import Recipe, Setting
+from dreamontage.training.loop.trainer import Trainer
+from dreamontage.training.objectives.wan import StoredObjective, WanStudy
 from dreamontage.training.recipes import RECIPES
 from dreamontage.training.runs import latest, train
-from dreamontage.training.trainer import Trainer
-from dreamontage.training.wan import StoredObjective, WanStudy
-from tests.fixtures.tiny import Z
-
-ROOT = Path(__file__).parents[1]
-FRAMES, SIDE = 21, 32
-
-
-def store(folder: Path, model: Path, *, clips: int = 4, revision: str | None = None) -> Path:
-    """A data set of the model's autoencoder's."""
-    folder.mkdir()
-    vae, _ = load_autoencoder(model)
-    made = []
-    for number in range(clips):
-        video_BCTHW = worlds.clips(number, 1, frames=FRAMES, height=SIDE, width=SIDE)[0]
-        frames_THWC = ((video_BCTHW[0].permute(1, 2, 3, 0) + 1) * 127.5).round().byte().numpy()
-        clip = encode_frames(
-            vae,
-            iter(frames_THWC),
-            count=FRAMES,
-            actions=[Action(start=0, stop=FRAMES, text="the camera pans left")],
-            key=f"k{number}",
-            source=f"{number}.mp4",
-            source_digest="0" * 64,
-            fps=Fraction(16),
-            scores={},
-            stills_every=4,
-        )
-        made.append(clip)
-    revision = revision or folder_revision(model / "vae")
-    shards.write_index(folder, codec_facts(vae, revision), [shards.write_shard(folder, made)])
-    return folder
-
-
-@pytest.fixture(scope="module")
-def data(tiny_i2v: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return store(tmp_path_factory.mktemp("data") / "set", tiny_i2v)
+from dreamontage.training.synthetic import worlds
+from tests.support.tiny import Z
+from tests.support.training_data import SIDE, store_clips
 
 
 def film(pipe: DreaMontagePipeline) -> torch.Tensor:
@@ -86,8 +47,8 @@ def low_expert() -> Recipe:
     return replace(RECIPES["wan_lora_smoke"], build=partial(StoredObjective, study=study))
 
 
-def test_a_lora_is_what_diffusers_loads(tiny_i2v: Path, data: Path, tmp_path: Path) -> None:
-    folder = train("wan_lora_smoke", tmp_path, steps=3, init=tiny_i2v, data=data)
+def test_a_lora_is_what_diffusers_loads(tiny_i2v: Path, tiny_clips: Path, tmp_path: Path) -> None:
+    folder = train("wan_lora_smoke", tmp_path, steps=3, init=tiny_i2v, data=tiny_clips)
     pipe = DreaMontagePipeline.from_pretrained(tiny_i2v)
     before = film(pipe)
     pipe.load_lora_weights(folder)
@@ -100,16 +61,16 @@ def test_a_lora_is_what_diffusers_loads(tiny_i2v: Path, data: Path, tmp_path: Pa
 
 
 def test_a_lora_takes_small_steps_beside_bfloat16_weights(
-    tiny_i2v: Path, data: Path, tmp_path: Path
+    tiny_i2v: Path, tiny_clips: Path, tmp_path: Path
 ) -> None:
-    """At 1e-5 nine in ten weights of a LoRA kept in bfloat16 would never move."""
+    """At 1e-5 nine in ten weights of a LoRA in bfloat16 would never change."""
     study = WanStudy(rank=4, latents=3, length=16)
     setting = Setting(
         folder=tmp_path,
         device=torch.device("cpu"),
         seed=0,
         init=tiny_i2v,
-        data=data,
+        data=tiny_clips,
         bfloat16=True,
     )
     objective = StoredObjective(setting, study)
@@ -129,9 +90,9 @@ def test_a_lora_takes_small_steps_beside_bfloat16_weights(
 
 
 def test_all_weights_of_a_grown_text_to_video_model(
-    tiny_t2v: Path, data: Path, tmp_path: Path
+    tiny_t2v: Path, tiny_clips: Path, tmp_path: Path
 ) -> None:
-    folder = train("wan_full_smoke", tmp_path, steps=3, init=tiny_t2v, data=data)
+    folder = train("wan_full_smoke", tmp_path, steps=3, init=tiny_t2v, data=tiny_clips)
     pipe = DreaMontagePipeline.from_pretrained(folder)
     assert pipe.transformer.config.in_channels == 2 * Z + 4
     assert (pipe.config.conditioning, pipe.config.window_latents) == ("interm", 3)
@@ -145,9 +106,9 @@ def test_all_weights_of_a_grown_text_to_video_model(
 
 
 def test_the_low_noise_expert_is_trained_on_its_own_times(
-    tiny_a14b: Path, data: Path, tmp_path: Path
+    tiny_a14b: Path, tiny_clips: Path, tmp_path: Path
 ) -> None:
-    run = Trainer(low_expert(), tmp_path, init=tiny_a14b, data=data, steps=2)
+    run = Trainer(low_expert(), tmp_path, init=tiny_a14b, data=tiny_clips, steps=2)
     assert run.objective.between == (0.0, 0.9)
     run.run()
     pipe = DreaMontagePipeline.from_pretrained(tiny_a14b)
@@ -159,44 +120,48 @@ def test_the_low_noise_expert_is_trained_on_its_own_times(
 
 def test_clips_curated_for_the_shipped_model_are_trained_on(tmp_path: Path) -> None:
     """`curate` encodes by its codec, which is no class of diffusers'."""
-    model = shipped.weights("nano")
-    train("wan_lora_smoke", tmp_path, steps=1, init=model, data=store(tmp_path / "set", model))
+    model = bundled.weights("nano")
+    train(
+        "wan_lora_smoke", tmp_path, steps=1, init=model, data=store_clips(tmp_path / "set", model)
+    )
     assert list((tmp_path / "sheets").iterdir())
 
 
 def test_what_does_not_belong_together_is_refused(
-    tiny_i2v: Path, data: Path, tmp_path: Path, request: pytest.FixtureRequest
+    tiny_i2v: Path, tiny_clips: Path, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     with pytest.raises(ValueError, match="gone: there is no such folder"):
         train("wan_lora_smoke", tmp_path / "a", steps=1, init=tiny_i2v, data=tmp_path / "gone")
     with pytest.raises(ValueError, match="nano_smoke draws worlds of its own"):
-        train("nano_smoke", tmp_path / "a", minutes=1, data=data)
+        train("nano_smoke", tmp_path / "a", minutes=1, data=tiny_clips)
     with pytest.raises(ValueError, match="init and data: this recipe needs"):
         train("wan_lora_smoke", tmp_path / "a", steps=1, init=tiny_i2v)
-    other = store(tmp_path / "other", tiny_i2v, revision="another")
+    other = store_clips(tmp_path / "other", tiny_i2v, revision="another")
     with pytest.raises(ValueError, match="was encoded by another autoencoder"):
         train("wan_lora_smoke", tmp_path / "b", steps=1, init=tiny_i2v, data=other)
     with pytest.raises(ValueError, match="holds no transformer_2"):
-        Trainer(low_expert(), tmp_path / "c", init=tiny_i2v, data=data, steps=1)
-    for name, kind, told in (
-        ("clip", "tiny_i2v_clip", "by an image encoder as well"),
-        ("clean", "tiny_ti2v", "by clean latents in the noise's stead"),
+        Trainer(low_expert(), tmp_path / "c", init=tiny_i2v, data=tiny_clips, steps=1)
+    for name, kind, expected in (
+        ("clip", "tiny_i2v_clip", "by an image encoder too"),
+        ("clean", "tiny_ti2v", "as clean latents in place of the noise"),
     ):
         init: Path = request.getfixturevalue(kind)
-        held = store(tmp_path / name, init)
-        with pytest.raises(ValueError, match=f"is told of pictures {told}"):
+        held = store_clips(tmp_path / name, init)
+        with pytest.raises(ValueError, match=f"takes pictures {expected}"):
             train("wan_lora_smoke", tmp_path / f"{name} run", steps=1, init=init, data=held)
-    few = store(tmp_path / "few", tiny_i2v, clips=1)
+    few = store_clips(tmp_path / "few", tiny_i2v, clips=1)
     with pytest.raises(ValueError, match="no two clips of one size have 3 latents, 9 frames"):
         train("wan_lora_smoke", tmp_path / "d", steps=1, init=tiny_i2v, data=few)
 
 
-def test_known_prompts_need_no_text_encoder(tiny_i2v: Path, data: Path, tmp_path: Path) -> None:
-    train("wan_lora_smoke", tmp_path / "first", steps=2, init=tiny_i2v, data=data)
-    known = sorted((data / "prompts").glob("*.safetensors"))
+def test_known_prompts_need_no_text_encoder(
+    tiny_i2v: Path, tiny_clips: Path, tmp_path: Path
+) -> None:
+    train("wan_lora_smoke", tmp_path / "first", steps=2, init=tiny_i2v, data=tiny_clips)
+    known = sorted((tiny_clips / "prompts").glob("*.safetensors"))
     assert known
     stamps = [file.stat().st_mtime_ns for file in known]
-    train("wan_lora_smoke", tmp_path / "again", steps=2, init=tiny_i2v, data=data)
+    train("wan_lora_smoke", tmp_path / "again", steps=2, init=tiny_i2v, data=tiny_clips)
     assert [file.stat().st_mtime_ns for file in known] == stamps
 
 
@@ -208,12 +173,12 @@ def test_of_a_prompt_no_more_is_kept_than_it_is_long(tiny_i2v: Path, tmp_path: P
 
     prompts = ["a red star", "", "a red star jumps"]
     text = DreaMontagePipeline.from_pretrained(tiny_i2v)
-    told, _ = text.encode_prompt(prompts, "", False, max_sequence_length=64)
+    expected, _ = text.encode_prompt(prompts, "", False, max_sequence_length=64)
     encoded, read = cache()(prompts), cache()(prompts)
     assert torch.equal(encoded, read)
-    assert torch.allclose(encoded, told, atol=1e-5)
-    kept = sorted(len(load_file(file)["embedding"]) for file in tmp_path.iterdir())
-    assert kept[0] < kept[1] < kept[2] < 64
+    assert torch.allclose(encoded, expected, atol=1e-5)
+    lengths = sorted(len(load_file(file)["embedding"]) for file in tmp_path.iterdir())
+    assert lengths[0] < lengths[1] < lengths[2] < 64
 
 
 def film_file(path: Path, video_BCTHW: torch.Tensor) -> str:
@@ -279,82 +244,3 @@ def test_pairs_that_cannot_be_learnt_from(tiny_i2v: Path, pairs: Path, tmp_path:
     (pairs / "2b.mkv").unlink()
     with pytest.raises(ValueError, match=r"(?s)line 2: winner .* line 3: loser"):
         Trainer(recipe, tmp_path / "b", init=tiny_i2v, data=pairs, steps=1)
-
-
-def torchrun(*command: str | Path) -> None:
-    """Two processes."""
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    environment["PYTHONPATH"] = str(ROOT)
-    subprocess.run(
-        [
-            *(sys.executable, "-m", "torch.distributed.run", "--standalone"),
-            *("--nproc-per-node", "2", *command),
-        ],
-        check=True,
-        cwd=ROOT,
-        env=environment,
-        timeout=300,
-    )
-
-
-def train_by_two(recipe: str, out: Path, *, init: Path, data: Path, steps: int) -> None:
-    torchrun(
-        *("-m", "dreamontage.training", recipe, "--out", out),
-        *("--init", init, "--data", data, "--steps", str(steps)),
-    )
-
-
-@pytest.mark.parametrize(
-    "recipe", ["wan_full_smoke", pytest.param("wan_lora_smoke", marks=pytest.mark.slow)]
-)
-def test_two_processes_train_and_go_on(
-    recipe: str, tiny_i2v: Path, data: Path, tmp_path: Path
-) -> None:
-    """Sharded (FSDP2) or side by side, on gloo: a run stopped and resumed is the whole run."""
-    train_by_two(recipe, tmp_path / "whole", init=tiny_i2v, data=data, steps=4)
-    train_by_two(recipe, tmp_path / "parts", init=tiny_i2v, data=data, steps=2)
-    train_by_two(recipe, tmp_path / "parts", init=tiny_i2v, data=data, steps=4)
-    whole, parts = (
-        load_file(sorted((tmp_path / each / "checkpoints").iterdir())[-1] / "model.safetensors")
-        for each in ("whole", "parts")
-    )
-    assert whole.keys() == parts.keys()
-    for name, value in whole.items():
-        assert torch.equal(value, parts[name]), name
-    facts = json.loads((latest(tmp_path / "whole") / "training.json").read_text())
-    assert (facts["step"], facts["examples"]) == (4, 8), "both processes' windows count"
-
-
-_BY_THE_CLOCK = """
-import sys, time
-from dataclasses import replace
-from pathlib import Path
-import torch
-from accelerate.state import PartialState
-from dreamontage.training.recipes import RECIPES
-from dreamontage.training.trainer import Trainer
-
-out, init, data = map(Path, sys.argv[1:])
-rank = PartialState(cpu=True).process_index
-clock = time.monotonic
-time.monotonic = lambda: (1 + 3 * rank) * clock()
-recipe = replace(RECIPES["wan_lora_smoke"], decay=1.0, checkpoint_minutes=0.03, device="cpu")
-run = Trainer(recipe, out, init=init, data=data, minutes=0.1)
-run.run()
-weights = torch.cat([p.detach().flatten() for p in run.model.parameters() if p.requires_grad])
-torch.save((run.step, weights), out / f"{rank}.pt")
-"""
-
-
-@pytest.mark.slow
-def test_processes_whose_clocks_differ_store_and_end_as_one(
-    tiny_i2v: Path, data: Path, tmp_path: Path
-) -> None:
-    """One clock says when the rate falls, when a checkpoint is due and when the run is over: the
-    second process's own is four times as fast."""
-    script = tmp_path / "by_the_clock.py"
-    script.write_text(_BY_THE_CLOCK)
-    torchrun(script, tmp_path, tiny_i2v, data)
-    (steps, one), (steps_too, other) = (torch.load(tmp_path / f"{rank}.pt") for rank in range(2))
-    assert steps == steps_too > 1
-    assert torch.equal(one, other), "one learning rate"

@@ -10,18 +10,18 @@ from pathlib import Path
 
 import pytest
 
-from dreamontage import shipped
-from flows import stack
-from flows.processes import python
-from flows.settings import REPOSITORY, Settings
-from tests.fixtures.farm import end
+from dreamontage.models import bundled
+from flows.studio import stack
+from flows.studio.processes import python
+from flows.studio.settings import REPOSITORY, Settings
+from tests.support.farm import end
 
 PARTS = ("dreamontage", "flows", "db", "storage", "weights")
 FILES = ("pyproject.toml", "setup.py", "MANIFEST.in", "README.md", "LICENSE", "prefect.yaml")
 
 
 def test_a_clone_uses_its_own() -> None:
-    assert shipped.weights("nano") == REPOSITORY / "weights" / "nano"
+    assert bundled.weights("nano") == REPOSITORY / "weights" / "nano"
     assert stack.PREFECT_YAML == REPOSITORY / "prefect.yaml"
 
 

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from flows.processes import Service, began, stop
-from flows.services import worker, worker_environment
+from flows.studio.processes import Service, process_start_time, stop
+from flows.studio.services import worker, worker_environment
 from flows.worker import Child, WarmWorker
-from tests.fixtures.farm import Farm, await_that
+from tests.support.farm import Farm, await_that
 
 pytestmark = pytest.mark.xdist_group("farm")
 
-NAPS = "tests/fixtures/naps.py"
+NAPS = "tests/support/naps.py"
 POOL, WARM = "naps", "dreamontage-warm"
 
 
@@ -92,7 +92,7 @@ def test_failed_run_leaves_its_process_to_no_other(farm: Farm, nap: str, note: P
     assert farm.wait(farm.start(nap, path=str(note)))["state"]["type"] == "COMPLETED"
     first, second = pids(note)
     assert first != second
-    assert began(first) is None
+    assert process_start_time(first) is None
 
 
 def test_killed_process_crashes_its_run_which_can_be_retried(
@@ -114,7 +114,7 @@ def test_cancelled_run_ends_its_process(farm: Farm, nap: str, note: Path) -> Non
     run, pid = begin_long_nap(farm, nap, note)
     farm.set_state(run, type="CANCELLING", name="Cancelling")
     assert farm.wait(run)["state"]["type"] == "CANCELLED"
-    await_that(lambda: began(pid) is None, "the process to end")
+    await_that(lambda: process_start_time(pid) is None, "the process to end")
     # Nor does the end of its process make it a crashed one.
     assert farm.run(run)["state"]["type"] == "CANCELLED"
     assert farm.wait(farm.start(nap, path=str(note)))["state"]["type"] == "COMPLETED"
@@ -146,7 +146,7 @@ def test_run_outlives_its_killed_worker(farm: Farm, warm: Service, nap: str, not
     os.kill(pid, signal.SIGKILL)
     assert farm.wait(run)["state"]["type"] == "COMPLETED"
     # With no worker to give it another order, the process ends too.
-    await_that(lambda: began(pids(note)[0]) is None, "the orphan to end")
+    await_that(lambda: process_start_time(pids(note)[0]) is None, "the orphan to end")
 
 
 def test_stock_process_worker_serves_a_pool(farm: Farm, note: Path) -> None:
@@ -188,7 +188,12 @@ def test_children_come_on_demand_and_the_surplus_goes(counting: WarmWorker) -> N
         for child in taken:
             await counting._give_back(child)
         assert len(counting._idle) == counting._children == 2
-        assert [began(child.pid) is None for child in taken] == [False, False, True, True]
+        assert [process_start_time(child.pid) is None for child in taken] == [
+            False,
+            False,
+            True,
+            True,
+        ]
         for child in counting._idle:
             await child.stop()
 

@@ -10,8 +10,8 @@ import torch
 from transformers import AutoTokenizer
 
 from dreamontage.models import text
-from dreamontage.training import captions, looks, worlds
-from dreamontage.training.captions import (
+from dreamontage.training.synthetic import captions, looks, worlds
+from dreamontage.training.synthetic.captions import (
     CAMERA_MOVES,
     EXPRESSIONS,
     PASSAGES,
@@ -19,7 +19,7 @@ from dreamontage.training.captions import (
     Action,
     prompt_for,
 )
-from dreamontage.training.worlds import Mixture, Scenes
+from dreamontage.training.synthetic.worlds import Mixture, Scenes
 
 
 def test_same_seed_same_clips_and_another_seed_others() -> None:
@@ -81,7 +81,7 @@ PASSING = Mixture(expressions=(0, 0, 0, 0, 1))
 
 
 def bare(scenes: Scenes) -> Scenes:
-    """The far layer alone, under a camera and a light that stand still."""
+    """The far layer alone, with a camera and a light that do not change."""
     return replace(
         scenes,
         camera_BA6=torch.zeros_like(scenes.camera_BA6),

@@ -1,4 +1,4 @@
-"""Alembic's entry: runs on the connection that db.migrate hands over, or on `-x url=…`."""
+"""Alembic's entry point: runs on the connection passed by db.migrate, or on `-x url=…`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from sqlalchemy import Connection, text
 from db.engine import open_engine
 from db.models import Base
 
-# Any number that nothing else in the database locks on.
+# An arbitrary number that no other advisory lock in the database uses.
 _LOCK = 0x64726D  # "drm"
 
 

@@ -13,8 +13,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from dreamontage import shipped
-from dreamontage.faults import StoryboardError
+from dreamontage.models import bundled
+from dreamontage.storyboard.errors import StoryboardError
 
 Weights = Annotated[
     Path | None,
@@ -24,9 +24,9 @@ Weights = Annotated[
 
 def fail(error: StoryboardError) -> typer.Exit:
     """Print every fault on a line of its own; what is returned is to be raised."""
-    for fault in error.faults:
+    for field_error in error.errors:
         # Plain, without rich: a line is a fault, however narrow the terminal.
-        typer.echo(str(fault), err=True)
+        typer.echo(str(field_error), err=True)
     return typer.Exit(1)
 
 
@@ -43,7 +43,7 @@ def quietly() -> None:
 def nano_folder() -> Path:
     """The shipped model's folder: of the working directory, else the one we came with."""
     here = Path("weights/nano")
-    return here if here.is_dir() else shipped.weights("nano")
+    return here if here.is_dir() else bundled.weights("nano")
 
 
 @contextmanager
@@ -53,12 +53,12 @@ def showing(first: str) -> Iterator[Callable[[str, int, int], None]]:
     Without a terminal, in a log, a line whenever something else is at hand.
     """
     console = Console(stderr=True)
-    told = ""
+    last_message = ""
 
     def line(what: str, done: int, total: int) -> None:
-        nonlocal told
-        if what != told:
-            told = what
+        nonlocal last_message
+        if what != last_message:
+            last_message = what
             typer.echo(what, err=True)
 
     if not console.is_terminal:

@@ -9,11 +9,16 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from dreamontage import assets, report, shipped, speed, storyboard, timeline, variants
+from dreamontage import storyboard, timeline
 from dreamontage.cli.common import Weights, fail, nano_folder, quietly, showing
-from dreamontage.faults import Fault, StoryboardError
-from dreamontage.storyboard import Storyboard
-from dreamontage.upscale.model import folder_faults
+from dreamontage.models import bundled
+from dreamontage.pipeline import acceleration
+from dreamontage.rendering import model_facts, plan_report, plan_tables, preflight
+from dreamontage.rendering.assets import Known
+from dreamontage.rendering.preflight import ModelFolders
+from dreamontage.rendering.record import record_schema
+from dreamontage.storyboard import Storyboard, variants
+from dreamontage.storyboard.errors import FieldError, StoryboardError
 
 app = typer.Typer()
 
@@ -32,12 +37,20 @@ SrWeights = Annotated[
 def nano_sr_folder() -> Path | None:
     """The same of the shipped super-resolution model, if there is one."""
     here = Path("weights/nano-sr")
-    return here if here.is_dir() else shipped.weights_or_none("nano-sr")
+    return here if here.is_dir() else bundled.weights_or_none("nano-sr")
 
 
 @app.command()
 def validate(
     file: File,
+    weights: Annotated[
+        Path | None,
+        typer.Option(
+            help="Also check it against this model's folder, as `plan` and `render` do.",
+            show_default=False,
+        ),
+    ] = None,
+    sr: SrWeights = None,
     matrix: Annotated[
         Path | None,
         typer.Option(
@@ -45,14 +58,18 @@ def validate(
         ),
     ] = None,
 ) -> None:
-    """Check a storyboard and its files; print every fault, one a line."""
+    """Check a storyboard and its files; print every error, one a line."""
     try:
-        board, _ = assets.examine(file)
+        models = None if weights is None else ModelFolders(base=weights, sr=sr or nano_sr_folder())
+        known: Known = {}
+        board, _ = preflight.check(file, models, known)
         films = {"": board}
         if matrix is not None:
-            films |= _examined(board, matrix, file.parent)
+            films |= _checked(board, matrix, file.parent, models, known)
     except StoryboardError as error:
         raise fail(error) from None
+    except ValueError as error:
+        raise fail(StoryboardError([_of_weights(error)])) from None
     for name, film in films.items():
         frames = sum(shot.frames(film.fps) for shot in film.shots)
         label = f"{film.title}, {name}" if name else film.title
@@ -63,19 +80,24 @@ def validate(
         )
 
 
-def _examined(board: Storyboard, matrix: Path, base: Path) -> dict[str, Storyboard]:
-    """Every variant of a storyboard, its files opened."""
+def _of_weights(error: ValueError) -> FieldError:
+    return FieldError(field="--weights", message=f"= {error}")
+
+
+def _checked(
+    board: Storyboard, matrix: Path, base: Path, models: ModelFolders | None, known: Known
+) -> dict[str, Storyboard]:
+    """Every variant of a storyboard, checked."""
     found = variants.load_matrix(matrix)
     films = variants.apply_all(board.model_dump(mode="json"), found, base)
-    known: assets.Known = {}
     named = {variant.name: film for variant, film in zip(found, films, strict=True)}
-    faults = [
-        fault.under(f"{name}: ")
+    errors = [
+        error.prefixed(f"{name}: ")
         for name, film in named.items()
-        for fault in assets.inspect(film, base, known)[1]
+        for error in preflight.board_errors(film, base, models, known)
     ]
-    if faults:
-        raise StoryboardError(faults)
+    if errors:
+        raise StoryboardError(errors)
     return named
 
 
@@ -97,18 +119,19 @@ def plan(
 ) -> None:
     """Show how a storyboard is cut into segments, and what they will cost; render nothing."""
     try:
-        board, clip_seconds = assets.examine(file)
-        model = report.Model.from_folder(weights or nano_folder())
-        speed = report.reached_flops() if tflops is None else 1e12 * tflops
-        planned = report.plan_report(board, clip_seconds, model, speed, sr=sr or nano_sr_folder())
+        folder, sr = weights or nano_folder(), sr or nano_sr_folder()
+        board, clip_seconds = preflight.check(file, ModelFolders(base=folder, sr=sr))
+        model = model_facts.Model.from_folder(folder)
+        speed = model_facts.measured_flops() if tflops is None else 1e12 * tflops
+        planned = plan_report.plan_report(board, clip_seconds, model, speed, sr=sr)
     except StoryboardError as error:
         raise fail(error) from None
     except ValueError as error:
-        raise fail(StoryboardError([Fault(field="--weights", message=f"= {error}")])) from None
+        raise fail(StoryboardError([_of_weights(error)])) from None
     if as_json:
         typer.echo(json.dumps(planned, indent=2))
     else:
-        report.show(planned, Console())
+        plan_tables.show(planned, Console())
 
 
 @app.command()
@@ -118,6 +141,9 @@ def render(
     weights: Weights = None,
     sr: SrWeights = None,
     device: Annotated[str, typer.Option(help="Where the model runs: cpu, cuda, cuda:1.")] = "cpu",
+    takes: Annotated[
+        int, typer.Option(min=1, help="How many takes a shot may cost, if the gate is not content.")
+    ] = 3,
     faster: Annotated[
         str,
         typer.Option(
@@ -130,33 +156,34 @@ def render(
 ) -> None:
     """Render a storyboard in this process, without a server."""
     try:
-        options = speed.parse(faster)
+        options = acceleration.parse(faster)
     except ValueError as error:
-        raise fail(StoryboardError([Fault(field="--speed", message=str(error))])) from None
-    for effect in speed.describe(options):
+        raise fail(StoryboardError([FieldError(field="--speed", message=str(error))])) from None
+    for effect in acceleration.describe(options):
         # What it does to the film is said where it is asked for.
         typer.echo(
             f"{effect.option} = {effect.setting}: {effect.exactness}; {effect.note}", err=True
         )
     try:
-        board, _ = assets.examine(file)
         folder, sr = weights or nano_folder(), sr or nano_sr_folder()
-        if faults := folder_faults(board, folder, sr):
-            raise StoryboardError(faults)
+        known: Known = {}
+        board, _ = preflight.check(file, ModelFolders(base=folder, sr=sr), known)
         with showing("loading the model") as progress:
             quietly()
             # Seconds to import, and only this command needs it.
-            from dreamontage import DreaMontagePipeline, devices, local
+            from dreamontage import DreaMontagePipeline
+            from dreamontage.models import devices
+            from dreamontage.rendering import local
 
             devices.check(device)
             dtype = devices.precision(device)
             pipe = DreaMontagePipeline.from_pretrained(folder, dtype=dtype)
-            speed.fit(pipe, options, device)
+            acceleration.fit(pipe, options, device)
             refining = None
             if board.upscale is not None:
                 assert sr is not None, "it would be a fault"
                 refining = DreaMontagePipeline.from_pretrained(sr, dtype=dtype)
-                speed.fit(refining, options.for_upscaling, device)
+                acceleration.fit(refining, options.for_upscaling, device)
             made, judgements = local.render(
                 board,
                 file.parent,
@@ -164,12 +191,14 @@ def render(
                 pipe,
                 sr=refining,
                 name=file.stem,
+                max_takes=takes,
+                known=known,
                 progress=progress,
             )
     except StoryboardError as error:
         raise fail(error) from None
     except ValueError as error:
-        raise fail(StoryboardError([Fault(field="", message=str(error))])) from None
+        raise fail(StoryboardError([FieldError(field="", message=str(error))])) from None
     for index, judgement in enumerate(judgements):
         reasons = f": {'; '.join(judgement.reasons)}" if judgement.reasons else ""
         typer.echo(f"{board.shot_name(index)}, gate: {judgement.verdict}{reasons}")
@@ -178,6 +207,10 @@ def render(
 
 
 @app.command()
-def schema() -> None:
+def schema(
+    record: Annotated[
+        bool, typer.Option("--record", help="The schema of films' records instead.")
+    ] = False,
+) -> None:
     """Print the JSON Schema of storyboards, for editors."""
-    typer.echo(json.dumps(storyboard.json_schema(), indent=2))
+    typer.echo(json.dumps(record_schema() if record else storyboard.json_schema(), indent=2))

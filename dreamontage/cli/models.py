@@ -1,8 +1,9 @@
-"""Commands on models: score one, gather what to train on, train."""
+"""Commands on models: score one, curate training data, train."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -10,7 +11,8 @@ import typer
 from rich.console import Console
 
 from dreamontage.cli.common import Weights, fail, nano_folder, quietly, showing
-from dreamontage.faults import Fault, StoryboardError
+from dreamontage.cli.options import with_options
+from dreamontage.storyboard.errors import FieldError, StoryboardError
 
 app = typer.Typer()
 
@@ -23,15 +25,15 @@ def evaluate(
     ] = None,
     untuned: Annotated[
         Path | None,
-        typer.Option(help="The model before adaptive tuning, if kept.", show_default=False),
+        typer.Option(help="The model before adaptive tuning, if you have it.", show_default=False),
     ] = None,
     adaptive: Annotated[
         Path | None,
-        typer.Option(help="The model after adaptive tuning, if kept.", show_default=False),
+        typer.Option(help="The model after adaptive tuning, if you have it.", show_default=False),
     ] = None,
     expression: Annotated[
         Path | None,
-        typer.Option(help="The model after SFT, before DPO, if kept.", show_default=False),
+        typer.Option(help="The model after SFT, before DPO, if you have it.", show_default=False),
     ] = None,
     sr: Annotated[
         Path | None,
@@ -42,8 +44,8 @@ def evaluate(
         int,
         typer.Option(
             min=0,
-            help="Films of four keyframes, if more: the verdict hangs on these. Beyond --clips "
-            "only FOLDER and its controls make them.",
+            help="Films of four keyframes, if more than --clips; the verdict depends on these. "
+            "Beyond --clips only FOLDER and its controls make them.",
         ),
     ] = 0,
     out: Annotated[
@@ -60,14 +62,14 @@ def evaluate(
 ) -> None:
     """Score a model on films it has not seen, beside controls; say whether it may be shipped."""
     quietly()
-    from dreamontage import devices
     from dreamontage.evaluation import show
     from dreamontage.evaluation.evaluate import evaluate as run
     from dreamontage.evaluation.evaluate import plan_for
     from dreamontage.evaluation.suite import Folders
+    from dreamontage.models import devices
 
     pictures = Path(__file__).parents[2] / "examples" / "assets"
-    if photos is None and pictures.is_dir():  # a wheel brings none
+    if photos is None and pictures.is_dir():  # a wheel has none
         photos = pictures
     folders = Folders(
         ours=folder or nano_folder(),
@@ -84,45 +86,40 @@ def evaluate(
                 out,
                 plan=plan_for(folders.ours, clips=clips, keyframed=keyframed, photos=photos),
                 device=device,
-                tell=lambda done, total, what: progress(
+                progress=lambda done, total, what: progress(
                     what if done == total else f"{done + 1} of {total}, {what}", done, total
                 ),
             )
     except ValueError as error:
-        raise fail(StoryboardError([Fault(field="", message=str(error))])) from None
+        raise fail(StoryboardError([FieldError(field="", message=str(error))])) from None
     show.show(found, Console(width=max(Console().width, show.WIDTH)))
     typer.echo(out / "evaluation.json")
 
 
-@app.command()
-def curate(
-    folder: Annotated[Path, typer.Argument(help="A folder of videos.", show_default=False)],
-    out: Annotated[
-        Path,
-        typer.Option("-o", "--out", help="Where data set and report go; resumes what it holds."),
-    ],
-    weights: Weights = None,
-    device: Annotated[
-        str, typer.Option(help="Where clips are encoded: cpu, cuda, cuda:1.")
-    ] = "cpu",
+@dataclass(frozen=True, kw_only=True)
+class CurateOptions:
+    """The options of `curate`."""
+
+    weights: Weights = None
+    device: Annotated[str, typer.Option(help="Where clips are encoded: cpu, cuda, cuda:1.")] = "cpu"
     report_only: Annotated[
         bool, typer.Option("--report-only", help="Measure and judge; encode nothing.")
-    ] = False,
+    ] = False
     size: Annotated[
         str | None,
         typer.Option(
-            help="About so many pixels a frame, in the shape nearest to the video's; "
+            help="How many pixels a frame has, about, in the shape nearest to the video's; "
             "832x480, or 128x80 with weights/nano, if left out.",
             show_default=False,
         ),
-    ] = None,
-    fps: Annotated[str, typer.Option(help="Frames a second, as in 16 or 24000/1001.")] = "16",
+    ] = None
+    fps: Annotated[str, typer.Option(help="Frames a second, as in 16 or 24000/1001.")] = "16"
     longest: Annotated[
-        float, typer.Option(min=1, help="Seconds of a video that are looked at and kept.")
-    ] = 120,
+        float, typer.Option(min=1, help="Seconds of a video that are measured and encoded.")
+    ] = 120
     stills_every: Annotated[
         int, typer.Option(help="Frames between those that are stored alone as well: 1, 2 or 4.")
-    ] = 4,
+    ] = 4
     clip: Annotated[
         Path | None,
         typer.Option(
@@ -130,7 +127,7 @@ def curate(
             "by their layout if left out.",
             show_default=False,
         ),
-    ] = None,
+    ] = None
     judge: Annotated[
         str | None,
         typer.Option(
@@ -138,7 +135,7 @@ def curate(
             "instead of our technical one.",
             show_default=False,
         ),
-    ] = None,
+    ] = None
     pose: Annotated[
         str | None,
         typer.Option(
@@ -146,8 +143,8 @@ def curate(
             "None with nobody in it. Left out, poses are not looked at.",
             show_default=False,
         ),
-    ] = None,
-    shortest: Annotated[float, typer.Option(help="Seconds that a video must have.")] = 1.5,
+    ] = None
+    shortest: Annotated[float, typer.Option(help="Seconds that a video must have.")] = 1.5
     most_alike: Annotated[
         float | None,
         typer.Option(
@@ -155,39 +152,33 @@ def curate(
             "0.9 by layout, 0.95 by CLIP, if left out.",
             show_default=False,
         ),
-    ] = None,
-    least_quality: Annotated[float, typer.Option(help="Quality that a video must have.")] = 0.35,
+    ] = None
+    least_quality: Annotated[float, typer.Option(help="Quality that a video must have.")] = 0.35
     most_shake: Annotated[
         float, typer.Option(help="Camera shake a frame, in shares of the picture's longer side.")
-    ] = 0.004,
+    ] = 0.004
     least_motion: Annotated[
         float, typer.Option(help="Motion a second, in shares of the picture's longer side.")
-    ] = 0.015,
+    ] = 0.015
+
+
+@app.command()
+@with_options(CurateOptions)
+def curate(
+    folder: Annotated[Path, typer.Argument(help="A folder of videos.", show_default=False)],
+    out: Annotated[
+        Path,
+        typer.Option("-o", "--out", help="Where data set and report go; resumes what it holds."),
+    ],
+    options: CurateOptions,
 ) -> None:
     """Find the one-shot videos in a folder, and encode them for training, with a report."""
     quietly()
-    from dreamontage import devices
+    from dreamontage.models import devices
     from dreamontage.training.curation import command
 
-    devices.check(device)
-
-    choices = command.Choices(
-        weights=weights or nano_folder(),
-        device=device,
-        report_only=report_only,
-        size=size,
-        fps=fps,
-        longest=longest,
-        stills_every=stills_every,
-        clip=clip,
-        judge=judge,
-        pose=pose,
-        shortest=shortest,
-        most_alike=most_alike,
-        least_quality=least_quality,
-        most_shake=most_shake,
-        least_motion=least_motion,
-    )
+    devices.check(options.device)
+    choices = command.Choices(**{**vars(options), "weights": options.weights or nano_folder()})
     with showing("opening the folder") as progress:
         made = command.run(folder, out, choices, progress=progress)
     command.show(made, out, Console())
@@ -197,9 +188,9 @@ def curate(
 def train(
     recipe: Annotated[str, typer.Argument(help="A recipe or a chain; see --list.")] = "",
     out: Annotated[
-        Path, typer.Option("-o", "--out", help="The run's folder; one that holds a run goes on.")
+        Path, typer.Option("-o", "--out", help="The run's folder; a run in it is continued.")
     ] = Path("run"),
-    minutes: Annotated[float, typer.Option(help="Stop after so many.")] = math.inf,
+    minutes: Annotated[float, typer.Option(help="Stop after this many minutes.")] = math.inf,
     steps: Annotated[float, typer.Option(help="Stop at this step of the run.")] = math.inf,
     init: Annotated[
         Path | None, typer.Option(help="A model folder to start from.", show_default=False)
@@ -212,14 +203,14 @@ def train(
     ] = None,
     crops: Annotated[int, typer.Option(help="Squares of each picture.")] = 1,
     threads: Annotated[int, typer.Option(help="CPU threads.")] = 1,
-    list_: Annotated[bool, typer.Option("--list", help="Name the recipes and chains.")] = False,
+    list_: Annotated[bool, typer.Option("--list", help="List the recipes and chains.")] = False,
 ) -> None:
-    """Train weights by a recipe, or go on with a run; losses, scores and sheets on the way."""
+    """Train weights by a recipe, or continue a run; prints losses, stores scores and sheets."""
     quietly()
     import torch  # seconds to import, and few commands need it
 
     from dreamontage.training import runs
-    from dreamontage.training.photos import load_photos
+    from dreamontage.training.synthetic.photos import load_photos
 
     if list_:
         for name in runs.NAMES:
@@ -237,5 +228,5 @@ def train(
             data=data,
         )
     except ValueError as error:
-        raise fail(StoryboardError([Fault(field="", message=str(error))])) from None
+        raise fail(StoryboardError([FieldError(field="", message=str(error))])) from None
     typer.echo(made)

@@ -14,11 +14,11 @@ import math
 from itertools import pairwise
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from dreamontage.evaluation.material import Pixels
+from dreamontage.media.optical_flow import DenseFlow, gray
 
 PACE = 2
 """Frames from one picture of a pair to the other."""
@@ -51,36 +51,36 @@ _ROUNDS = 8
 _OUTLIER = 0.5  # pixels a pair: the fit's error at which a point's weight has halved, at least
 
 
-Way = NDArray[np.float64]
+CameraMotion = NDArray[np.float64]
 """Right, down, larger, turn, in mean pixels."""
 
 
-def way(right: float, down: float, larger: float, turn: float) -> Way:
+def way(right: float, down: float, larger: float, turn: float) -> CameraMotion:
     return np.array([right, down, larger, turn])
 
 
 def path(frames_THWC: Pixels) -> NDArray[np.float64]:
     """(P, 4): for each PACE frames right, down, larger, turn, in mean pixels."""
-    dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-    grey = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in frames_THWC[::PACE]]
-    return np.array([_fit(dis.calc(a, b, None)) for a, b in pairwise(grey)])
+    flow = DenseFlow("medium")
+    grey = [gray(frame_HWC) for frame_HWC in frames_THWC[::PACE]]
+    return np.array([_fit(flow(a_HW, b_HW)) for a_HW, b_HW in pairwise(grey)])
 
 
-def whole(frames_THWC: Pixels) -> Way:
+def total_motion(frames_THWC: Pixels) -> CameraMotion:
     """The whole film's way."""
     return path(frames_THWC).sum(0)
 
 
-def outcome(gone: Way) -> tuple[int, int] | None:
+def dominant_motion(motion: CameraMotion) -> tuple[int, int] | None:
     """Which number leads, and its sign; None for a camera that holds still."""
-    leads = int(np.abs(gone).argmax())
-    return None if abs(gone[leads]) < STILL else (leads, int(np.sign(gone[leads])))
+    leads = int(np.abs(motion).argmax())
+    return None if abs(motion[leads]) < STILL else (leads, int(np.sign(motion[leads])))
 
 
-def along(gone: Way, move: str) -> float:
+def motion_along(motion: CameraMotion, move: str) -> float:
     """How far the picture went in the way that a move sends it, in mean pixels."""
     leads, sign = SIGNS[move]
-    return float(sign * gone[leads])
+    return float(sign * motion[leads])
 
 
 def agreement(made_P4: NDArray[np.float64], true_P4: NDArray[np.float64], pairs: int) -> float:

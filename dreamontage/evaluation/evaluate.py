@@ -16,8 +16,8 @@ from dreamontage.evaluation.report import Report, report
 from dreamontage.evaluation.store import Store
 from dreamontage.evaluation.suite import Folders, Suite, run
 from dreamontage.evaluation.tasks import Plan
-from dreamontage.plan import Geometry
-from dreamontage.training.photos import load_photos
+from dreamontage.planning.geometry import Geometry
+from dreamontage.training.synthetic.photos import load_photos
 
 
 def plan_for(folder: Path, *, clips: int, keyframed: int = 0, photos: Path | None = None) -> Plan:
@@ -51,7 +51,7 @@ def evaluate(
     *,
     plan: Plan,
     device: str = "cpu",
-    tell: Callable[[int, int, str], None] = lambda done, total, what: None,
+    progress: Callable[[int, int, str], None] = lambda done, total, what: None,
 ) -> Report:
     """Make what is missing, and write `evaluation.json`, `films/` and `sheets/` into a folder.
 
@@ -66,7 +66,7 @@ def evaluate(
     started = time.monotonic()
     suite = Suite(folders, plan=plan, device=device)
     store = Store(out / "films")
-    found = report(run(suite, store, tell))
+    found = report(run(suite, store, progress))
     pictures = sheets.draw(suite, store, out / "sheets")
     bank = plan.material.photos_NCHW
     facts = {

@@ -74,7 +74,7 @@ def _conditions(scores: Scores) -> float:
     return scores["colour_near"] + 2 * _excess(scores["flicker_near"])
 
 
-FAULTS = {
+ERRORS = {
     Aspect.VISUAL: (_visual, 0.01),
     Aspect.MOTION: (_motion, 0.05),
     Aspect.PROMPT: (_prompt, 0.2),
@@ -89,8 +89,8 @@ def lead(mine: Scores, theirs: Scores, aspect: Aspect) -> float:
     """How much less is wrong with the first film, in margins."""
     if aspect is Aspect.OVERALL:
         return sum(max(-MOST, min(MOST, lead(mine, theirs, part))) for part in _PARTS)
-    fault, margin = FAULTS[aspect]
-    return (fault(theirs) - fault(mine)) / margin
+    error, margin = ERRORS[aspect]
+    return (error(theirs) - error(mine)) / margin
 
 
 def verdict(mine: Scores, theirs: Scores, aspect: Aspect) -> int:

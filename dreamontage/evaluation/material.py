@@ -23,10 +23,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dreamontage.models.autoencoder import to_uint8
-from dreamontage.seeds import derive
-from dreamontage.training.captions import CAMERA_MOVES, FPS, Action, Move, prompt_for
-from dreamontage.training.scenes import Scenes
-from dreamontage.training.worlds import sample
+from dreamontage.storyboard.seeds import derive
+from dreamontage.training.synthetic.captions import CAMERA_MOVES, FPS, Action, Move, prompt_for
+from dreamontage.training.synthetic.scenes import Scenes
+from dreamontage.training.synthetic.worlds import sample
 
 Pixels = NDArray[np.uint8]
 

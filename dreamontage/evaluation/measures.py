@@ -31,16 +31,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dreamontage.evaluation import camera, perception, quick
+from dreamontage.evaluation import camera, perception
 from dreamontage.evaluation.material import FPS, Pixels
 from dreamontage.evaluation.methods import source_revision
 from dreamontage.evaluation.tasks import Kind, Task
-from dreamontage.scorer import cuts, fidelity
+from dreamontage.scorer import cuts, fidelity, reference
 from dreamontage.scorer.film import Film, working
 from dreamontage.timeline import TEMPORAL_STRIDE
 
 REVISION = source_revision(
-    __file__, *(str(each.__file__) for each in (camera, perception, quick, cuts, fidelity))
+    __file__, *(str(each.__file__) for each in (camera, perception, reference, cuts, fidelity))
 )
 
 NEAR = 4
@@ -71,7 +71,7 @@ def measure(made_THWC: Pixels, task: Task, joins: Sequence[int] = ()) -> Scores:
     free_T = ~task.given_T
     given_BT = torch.from_numpy(task.given_T)[None]
     flow, true_P4, true_cuts = _of_truth(task)
-    shown = quick.scores(made, true, given_BT=given_BT, truth_flow=flow)
+    shown = reference.scores(made, true, given_BT=given_BT, truth_flow=flow)
     found = {name: float(value[0]) for name, value in shown.items()}
     made_TCHW, true_TCHW = (_pictures(video)[free_T] for video in (made, true))
     found["ssim"] = float(perception.ssim(made_TCHW, true_TCHW).mean())
@@ -103,7 +103,7 @@ def measure(made_THWC: Pixels, task: Task, joins: Sequence[int] = ()) -> Scores:
 def _of_truth(task: Task) -> tuple[Tensor, NDArray[np.float64], Mapping[int, float]]:
     """The true film's flow, camera's way and cuts: the same for every method's film."""
     true_THWC = task.truth.frames_THWC
-    return quick.flow(_video(true_THWC)), camera.path(true_THWC), _cuts(true_THWC)
+    return reference.flow(_video(true_THWC)), camera.path(true_THWC), _cuts(true_THWC)
 
 
 def _video(frames_THWC: Pixels) -> Tensor:
@@ -126,10 +126,10 @@ def _fidelity(made_THWC: Pixels, task: Task) -> float:
 
 def _cuts(made_THWC: Pixels) -> Mapping[int, float]:
     """The first frame after each cut, and its strength."""
-    watcher = cuts.CutWatcher(Film(path=Path(), fps=Fraction(FPS)))
+    metric = cuts.CutMetric(Film(path=Path(), fps=Fraction(FPS)))
     for index, frame_HWC in enumerate(made_THWC):
-        watcher.see(index, working(frame_HWC))
-    return watcher.cuts()
+        metric.update(index, working(frame_HWC))
+    return metric.cuts()
 
 
 def _near(made_BCTHW: Tensor, true_BCTHW: Tensor, given_T: NDArray[np.bool_]) -> Scores:
@@ -142,11 +142,11 @@ def _near(made_BCTHW: Tensor, true_BCTHW: Tensor, given_T: NDArray[np.bool_]) ->
     middle_T = (np.abs(frames[1:-1, None] - places[None]).min(1) <= NEAR)[None]
     middle_BT = torch.from_numpy(middle_T)
     flickers = [
-        float(quick.unsteadiness(video)[middle_BT].mean()) for video in (made_BCTHW, true_BCTHW)
+        float(reference.unsteadiness(video)[middle_BT].mean()) for video in (made_BCTHW, true_BCTHW)
     ]
     return {
         "colour_near": float(shift_CT[:, torch.from_numpy(near_T)].square().mean().sqrt()),
-        "flicker_near": flickers[0] / max(flickers[1], quick.STEADY),
+        "flicker_near": flickers[0] / max(flickers[1], reference.STEADY),
     }
 
 

@@ -6,7 +6,6 @@ Shapes: T frames, H W height and width, C = 3 colours (uint8). Flow is in pixels
 from __future__ import annotations
 
 import hashlib
-from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 from dreamontage.evaluation import names
 from dreamontage.evaluation.material import Pixels
 from dreamontage.evaluation.tasks import Task
+from dreamontage.media.optical_flow import DenseFlow, gray, warp
 from dreamontage.models import autoencoder
 
 SOFTNESS = 2.0
@@ -116,23 +116,20 @@ class OpticalFlow(_Interpolation):
     name = names.FLOW
 
     def between(self, before_HWC: Pixels, after_HWC: Pixels, shares: list[float]) -> list[Pixels]:
-        before_HW, after_HW = (cv2.cvtColor(p, cv2.COLOR_RGB2GRAY) for p in (before_HWC, after_HWC))
-        dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-        there_HW2, back_HW2 = (
-            dis.calc(before_HW, after_HW, None),
-            dis.calc(after_HW, before_HW, None),
-        )
+        before_HW, after_HW = gray(before_HWC), gray(after_HWC)
+        flow = DenseFlow("medium")
+        there_HW2, back_HW2 = flow(before_HW, after_HW), flow(after_HW, before_HW)
         made = []
         for t in shares:
             to_before = -(1 - t) * t * there_HW2 + t * t * back_HW2
             to_after = (1 - t) ** 2 * there_HW2 - t * (1 - t) * back_HW2
             made.append(
-                _uint8((1 - t) * _warped(before_HWC, to_before) + t * _warped(after_HWC, to_after))
+                _uint8((1 - t) * warp(before_HWC, to_before) + t * warp(after_HWC, to_after))
             )
         return made
 
 
-class ThroughCodec:
+class CodecRoundTrip:
     """Another method's film, encoded and decoded: ours comes out of the codec, too."""
 
     def __init__(self, name: str, method: Method, vae: Any, revision: str) -> None:
@@ -147,15 +144,6 @@ class ThroughCodec:
         latents_BCLHW = autoencoder.encode(self.vae, video_BCTHW)
         runs = autoencoder.decode(self.vae, [latents_BCLHW])
         return np.concatenate([autoencoder.to_uint8(run) for run in runs])[: task.frames]
-
-
-def _warped(picture_HWC: Pixels, flow_HW2: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The picture fetched from where the flow points."""
-    rows_HW, columns_HW = np.indices(flow_HW2.shape[:2], np.float32)
-    fetch = partial(cv2.remap, interpolation=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    x_HW, y_HW = columns_HW + flow_HW2[..., 0], rows_HW + flow_HW2[..., 1]
-    warped = fetch(picture_HWC, x_HW.astype(np.float32), y_HW.astype(np.float32))
-    return np.asarray(warped, np.float32)
 
 
 def _uint8(picture_HWC: NDArray[Any]) -> Pixels:

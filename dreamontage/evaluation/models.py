@@ -22,18 +22,19 @@ import torch
 from torch import Tensor, nn
 
 from dreamontage import DreaMontagePipeline
-from dreamontage.conditioning import Clip, Keyframe
-from dreamontage.devices import precision
 from dreamontage.evaluation import names
 from dreamontage.evaluation.material import FPS, Pixels
 from dreamontage.evaluation.methods import source_revision
 from dreamontage.evaluation.tasks import Task
-from dreamontage.keys import machine_kind
 from dreamontage.models import autoencoder
-from dreamontage.plan import Geometry, plan_shot
-from dreamontage.request import placed, plan_request
-from dreamontage.seeds import derive
-from dreamontage.upscale.stage import sr_model, upscale
+from dreamontage.models.devices import precision
+from dreamontage.models.machine import machine_kind
+from dreamontage.pipeline.request import placed, plan_request
+from dreamontage.pipeline.upscale.stage import sr_model, upscale
+from dreamontage.planning.geometry import Geometry
+from dreamontage.planning.segments import plan_shot
+from dreamontage.sampling.conditioning.conditions import Clip, Keyframe
+from dreamontage.storyboard.seeds import derive
 
 SCALE = 2
 """How much larger super-resolution makes a film."""
@@ -214,12 +215,12 @@ class Refined:
 
     def __init__(self, small: SmallFilms, sr: DreaMontagePipeline, *, shared_rope: bool) -> None:
         self.small, self.sr = small, sr
-        told = sr_model(sr, "the model for --sr")
-        if told.autoencoder != autoencoder.revision(small.model.pipe.vae):
-            raise ValueError(f"{told.name} is for another autoencoder than {small.model.name}")
-        self.upscaler = replace(told.upscaler(float(SCALE)), shared_rope=shared_rope)
+        sr_facts = sr_model(sr, "the model for --sr")
+        if sr_facts.autoencoder != autoencoder.revision(small.model.pipe.vae):
+            raise ValueError(f"{sr_facts.name} is for another autoencoder than {small.model.name}")
+        self.upscaler = replace(sr_facts.upscaler(float(SCALE)), shared_rope=shared_rope)
         self.name = names.SHARED if shared_rope else names.ALONE
-        self.revision = f"{self.upscaler.told()} {sr.revision} of {small.model.revision}"
+        self.revision = f"{self.upscaler.to_json()} {sr.revision} of {small.model.revision}"
 
     def film(self, task: Task) -> Pixels:
         height, width = task.size

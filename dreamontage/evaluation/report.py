@@ -176,15 +176,17 @@ def _prompt_row(results: Results, method: str) -> PromptRow:
     moves = {task.index: task.shows for task in results.tasks.get(Kind.PROMPT, [])}
     asked = results.of(Kind.PROMPT, method)
     changed = results.of(Kind.CHANGED, method)
-    outcomes = {index: camera.outcome(camera.way(*_way(each))) for index, each in asked.items()}
+    outcomes = {
+        index: camera.dominant_motion(camera.way(*_way(each))) for index, each in asked.items()
+    }
     right = [outcome == camera.SIGNS[moves[index]] for index, outcome in outcomes.items()]
     dealt = [outcomes[i] == camera.SIGNS[moves[j]] for i in outcomes for j in outcomes]
     both = sorted(asked.keys() & changed.keys())
     turns = {
         index: camera.way(*_way(asked[index])) - camera.way(*_way(changed[index])) for index in both
     }
-    turned = [camera.along(turns[index], moves[index]) >= camera.STILL for index in both]
-    anew = [camera.along(turns[i], moves[j]) >= camera.STILL for i in both for j in both]
+    turned = [camera.motion_along(turns[index], moves[index]) >= camera.STILL for index in both]
+    anew = [camera.motion_along(turns[i], moves[j]) >= camera.STILL for i in both for j in both]
     return PromptRow(
         method=method,
         accuracy=bootstrap(right),

@@ -17,6 +17,7 @@ from dreamontage.evaluation.methods import Method
 from dreamontage.evaluation.store import Store
 from dreamontage.evaluation.suite import Suite
 from dreamontage.evaluation.tasks import Kind, Task
+from dreamontage.files import replacing
 
 COLUMNS, WIDE = 9, 5
 """Frames of a row, and of one of larger frames."""
@@ -60,7 +61,8 @@ def draw(suite: Suite, store: Store, out: Path) -> list[Path]:
     for kind, tasks in sheets.items():
         if tasks:
             path = out / f"{kind.replace(',', '').replace(' ', '-')}.png"
-            sheet(kind, tasks, store).save(path)
+            with replacing(path) as temporary:
+                sheet(kind, tasks, store).save(temporary)
             paths.append(path)
     return paths
 

@@ -18,6 +18,7 @@ from dreamontage.evaluation.judge import Aspect, Preference
 from dreamontage.evaluation.report import FEWEST, Holds, Report, Row
 from dreamontage.evaluation.statistics import LEVEL, NOTHING, Estimate
 from dreamontage.evaluation.tasks import Kind
+from dreamontage.files import write_text
 
 # What the paper's people said of its own full-size model, against others or other stages: not the
 # same question at nano size, but the same sign is hoped for.
@@ -222,4 +223,4 @@ def write_json(path: Path, found: Report, facts: Mapping[str, Any]) -> None:
             return [clean(item) for item in value]
         return None if isinstance(value, float) and math.isnan(value) else value
 
-    path.write_text(json.dumps(clean(as_json(found, facts)), indent=1) + "\n")
+    write_text(path, json.dumps(clean(as_json(found, facts)), indent=1) + "\n")

@@ -11,8 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +20,7 @@ from dreamontage.evaluation.material import Pixels
 from dreamontage.evaluation.measures import REVISION, Scores, measure
 from dreamontage.evaluation.methods import Method
 from dreamontage.evaluation.tasks import Task
+from dreamontage.files import write_file, write_text
 
 
 class Store:
@@ -38,7 +38,7 @@ class Store:
             with np.load(path) as file:
                 return np.asarray(file["frames_THWC"], np.uint8)
         frames_THWC = method.film(task)
-        _write(path, lambda part: _save(part, frames_THWC))
+        write_file(path, lambda temporary: _save(temporary, frames_THWC))
         self.made += 1
         return frames_THWC
 
@@ -49,20 +49,13 @@ class Store:
         if path.exists():
             return dict(json.loads(path.read_text()))
         scores = measure(self.film(method, task), task, joins)
-        text = json.dumps(scores, indent=1)
-        _write(path, lambda part: part.write_text(text))
+        write_text(path, json.dumps(scores, indent=1))
         return scores
 
 
 def _save(path: Path, frames_THWC: Pixels) -> None:
     with path.open("wb") as file:
         np.savez_compressed(file, frames_THWC=frames_THWC)
-
-
-def _write(path: Path, fill: Callable[[Path], object]) -> None:
-    part = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    fill(part)
-    part.replace(path)
 
 
 def _digest(*parts: object) -> str:

@@ -15,10 +15,10 @@ from dreamontage.evaluation import names
 from dreamontage.evaluation.measures import Scores
 from dreamontage.evaluation.methods import (
     BlurredCrossFade,
+    CodecRoundTrip,
     CrossFade,
     Method,
     OpticalFlow,
-    ThroughCodec,
     Truth,
 )
 from dreamontage.evaluation.models import (
@@ -96,10 +96,10 @@ class Suite:
         self.sr = Model.load("sr", folders.sr, device) if folders.sr else None
         vae, revision = self.ours.pipe.vae, self.ours.pipe.revision
         self.truth, flow = Truth(), OpticalFlow()
-        self.codec = ThroughCodec(names.CODEC, self.truth, vae, revision)
-        through = ThroughCodec(names.FLOW_CODEC, flow, vae, revision)
+        self.codec = CodecRoundTrip(names.CODEC, self.truth, vae, revision)
+        codec_flow = CodecRoundTrip(names.FLOW_CODEC, flow, vae, revision)
         self.controls: list[Method] = [self.truth, self.codec]
-        self.controls += [CrossFade(), BlurredCrossFade(), flow, through]
+        self.controls += [CrossFade(), BlurredCrossFade(), flow, codec_flow]
 
     @cached_property
     def jobs(self) -> list[Job]:
@@ -159,17 +159,17 @@ def _film(
             yield Job(method=method, task=task)
 
 
-def run(suite: Suite, store: Store, tell: Callable[[int, int, str], None]) -> Results:
+def run(suite: Suite, store: Store, progress: Callable[[int, int, str], None]) -> Results:
     """Make and measure what the store does not hold yet. `tell`: done, of how many, what next."""
     results = Results()
     for number, job in enumerate(suite.jobs):
         task, name = job.task, job.method.name
-        tell(number, len(suite.jobs), f"{task.kind} {task.index}: {name}")
+        progress(number, len(suite.jobs), f"{task.kind} {task.index}: {name}")
         results.scores.setdefault(task.kind, {}).setdefault(name, {})[task.index] = store.scores(
             job.method, task, job.joins
         )
         known = results.tasks.setdefault(task.kind, [])
         if task not in known:
             known.append(task)
-    tell(len(suite.jobs), len(suite.jobs), "done")
+    progress(len(suite.jobs), len(suite.jobs), "done")
     return results

@@ -16,10 +16,10 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from dreamontage.conditioning import Clip, Keyframe, pictures_of
 from dreamontage.evaluation.material import MOVES, HeldOut, Material, Pixels, opposite
-from dreamontage.plan import Geometry
-from dreamontage.seeds import derive
+from dreamontage.planning.geometry import Geometry
+from dreamontage.sampling.conditioning.conditions import Clip, Keyframe, pictures_by_frame
+from dreamontage.storyboard.seeds import derive
 from dreamontage.timeline import latent_of
 
 FRAMES = 49
@@ -74,7 +74,7 @@ class Task:
     @cached_property
     def pictures(self) -> dict[int, Pixels]:
         """Every frame that is given, in order."""
-        found = sorted(pictures_of(self.conditions).items())
+        found = sorted(pictures_by_frame(self.conditions).items())
         return {frame: np.asarray(picture, np.uint8) for frame, picture in found}
 
     @cached_property

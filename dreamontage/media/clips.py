@@ -12,10 +12,11 @@ import ffmpeg
 import numpy as np
 import numpy.typing as npt
 
+from dreamontage.files import replacing
 from dreamontage.media.fit import Fit, lay_out
 from dreamontage.media.guard import DEMUXER_OPTIONS, open_video
 from dreamontage.media.probe import MediaInfo, MediaKind, probe
-from dreamontage.media.process import BITEXACT, as_input, ffmpeg_binary, first_line, replacing
+from dreamontage.media.process import BITEXACT, as_input, ffmpeg_binary, first_line
 from dreamontage.timeline import Seconds, exact, frame_at
 
 # Lossless RGB, every frame on its own. Slices and threads are fixed: FFV1 else cuts the picture

@@ -16,8 +16,9 @@ import ffmpeg
 import numpy as np
 import numpy.typing as npt
 
+from dreamontage.files import replacing
 from dreamontage.media.clips import FFV1, read_frames
-from dreamontage.media.process import BITEXACT, ffmpeg_binary, last_lines, replacing
+from dreamontage.media.process import BITEXACT, ffmpeg_binary, last_lines
 
 _H264 = {
     **BITEXACT,
@@ -143,8 +144,8 @@ class Encoder:
 
     def _failure(self) -> RuntimeError:
         self._stderr.seek(0)
-        told = last_lines(self._stderr.read().decode(errors="replace"))
-        return RuntimeError(f"ffmpeg could not write {self._out.name}: {told}")
+        message = last_lines(self._stderr.read().decode(errors="replace"))
+        return RuntimeError(f"ffmpeg could not write {self._out.name}: {message}")
 
     def _command(self, temporary: Path) -> list[str]:
         height, width, _ = self._shape
@@ -156,16 +157,16 @@ class Encoder:
             framerate=str(self._fps),
         )
         # An option that repeats takes a stream specifier to tell its uses apart: "g" is the file.
-        told = {
+        metadata = {
             f"metadata:g:{index}": f"{key}={value}"
             for index, (key, value) in enumerate(self._metadata.items())
         }
         if self._profile is Profile.MEZZANINE:
-            options = {**FFV1, **told}
+            options = {**FFV1, **metadata}
         else:
             frames = frames.filter("scale", **_TO_BT709).filter("format", "yuv420p")
             frames = frames.filter("setparams", **_BT709_TAGS)
-            options = {**_H264, **told, "g": max(1, round(_KEYFRAME_SECONDS * self._fps))}
+            options = {**_H264, **metadata, "g": max(1, round(_KEYFRAME_SECONDS * self._fps))}
         command: list[str] = (
             ffmpeg.output(frames, str(temporary), **options)
             .global_args("-v", "error")

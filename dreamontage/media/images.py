@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
+from dreamontage.files import replacing
 from dreamontage.media.fit import Fit, lay_out
 from dreamontage.media.guard import is_animated, open_image, reason
-from dreamontage.media.process import replacing
 
 _SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
 # A profile is used only on the kind of picture that it speaks of.

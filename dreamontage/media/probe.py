@@ -22,7 +22,7 @@ _EXIF_DEGREES = {3: 180, 4: 180, 5: 90, 6: 90, 7: 270, 8: 270}
 _JITTER = Fraction(3, 2000)
 
 # Containers whose header says how long the whole is; for others ffmpeg guesses by the bit rate.
-_TELL_DURATION = ("mov", "matroska", "avi")
+_FORMATS_WITH_DURATION = ("mov", "matroska", "avi")
 
 # 30 and 30000/1001 are a thousandth apart; a header that is off by more is wrong.
 _RATE_TOLERANCE = Fraction(1, 2000)
@@ -161,7 +161,7 @@ def _times(
     Reads the file through, so that one that was cut short is found out.
     """
     size = path.stat().st_size
-    torn = any(entry.pos + entry.size > size for entry in stream.index_entries)
+    truncated = any(entry.pos + entry.size > size for entry in stream.index_entries)
     shown = []
     end = Fraction(0)
     for packet in container.demux():
@@ -174,10 +174,10 @@ def _times(
             shown.append((start, length))
     if not shown:
         raise ValueError(f"{path}: holds no video frame")
-    if container.duration and container.format.name.startswith(_TELL_DURATION):
-        promised = Fraction(container.duration, av.time_base)
-        torn = torn or end < promised * Fraction(9, 10) - Fraction(1, 5)
-    if torn:
+    if container.duration and container.format.name.startswith(_FORMATS_WITH_DURATION):
+        declared = Fraction(container.duration, av.time_base)
+        truncated = truncated or end < declared * Fraction(9, 10) - Fraction(1, 5)
+    if truncated:
         raise ValueError(f"{path}: the file is cut short; its header promises more than it holds")
     shown.sort()
     return [start for start, _ in shown], shown[-1][1]

@@ -5,9 +5,6 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import imageio_ffmpeg
@@ -29,15 +26,15 @@ def ffmpeg_binary() -> str:
 
 def last_lines(stderr: str) -> str:
     """The end of what ffmpeg said, on one line, without its memory addresses."""
-    return "; ".join(_told(stderr)[-_TAIL_LINES:])
+    return "; ".join(_message_lines(stderr)[-_TAIL_LINES:])
 
 
 def first_line(stderr: str) -> str:
     """The first of what ffmpeg said: the cause, before what followed from it."""
-    return _told(stderr)[0]
+    return _message_lines(stderr)[0]
 
 
-def _told(stderr: str) -> list[str]:
+def _message_lines(stderr: str) -> list[str]:
     lines = [_NOISE.sub("", line).strip() for line in stderr.splitlines()]
     return list(dict.fromkeys(line for line in lines if line)) or ["ffmpeg gave no reason"]
 
@@ -45,15 +42,3 @@ def _told(stderr: str) -> list[str]:
 def as_input(path: Path) -> str:
     """A path that ffmpeg can take for nothing but a file: no option, no protocol."""
     return f"file:{path.absolute()}"
-
-
-@contextmanager
-def replacing(out: Path) -> Iterator[Path]:
-    """A path beside `out` to write to; it becomes `out` when the block ends well."""
-    # Only the name is made here: who writes the file creates it, with the usual permissions.
-    temporary = out.with_name(f".{out.stem}-{uuid.uuid4().hex}{out.suffix}")
-    try:
-        yield temporary
-        temporary.replace(out)
-    finally:
-        temporary.unlink(missing_ok=True)

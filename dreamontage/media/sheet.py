@@ -10,10 +10,10 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
+from dreamontage.files import replacing
 from dreamontage.media.clips import read_frames
 from dreamontage.media.fonts import drawable
 from dreamontage.media.probe import probe
-from dreamontage.media.process import replacing
 
 _PAPER, _INK, _FAINT = "#14161a", "#f4f4f2", "#9aa0a8"
 _RED, _AMBER = "#ff3b30", "#ffb000"

@@ -60,8 +60,8 @@ def stream_clip(
                 return  # what comes after the last frame is nobody's concern
             if process.wait():
                 stderr.seek(0)
-                told = first_line(stderr.read().decode(errors="replace"))
-                raise ValueError(f"{path}: the video cannot be decoded ({told})")
+                message = first_line(stderr.read().decode(errors="replace"))
+                raise ValueError(f"{path}: the video cannot be decoded ({message})")
             raise ValueError(f"{path}: the video ends sooner than its header says")
         finally:
             process.kill()

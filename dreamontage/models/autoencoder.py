@@ -36,7 +36,7 @@ def _statistics(vae: Any, like: Tensor) -> tuple[Tensor, Tensor]:
 def _statistics_on(
     mean: tuple[float, ...], std: tuple[float, ...], device: torch.device, dtype: torch.dtype
 ) -> tuple[Tensor, Tensor]:
-    """Computed as diffusers' pipelines do it, so that bits agree; kept, so that nobody waits."""
+    """Computed as diffusers' pipelines do it, so that bits agree; cached."""
     mean_1C111, std_1C111 = (torch.tensor(each).view(1, -1, 1, 1, 1) for each in (mean, std))
     return mean_1C111.to(device, dtype), 1.0 / std_1C111.to(device, dtype)
 

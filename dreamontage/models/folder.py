@@ -1,4 +1,4 @@
-"""What a model's folder says of itself, read without loading the model."""
+"""Facts of a model's folder, read without loading the model."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dreamontage.keys import file_digest
-from dreamontage.plan import read_json
+from dreamontage.digests import file_digest
+from dreamontage.files import read_json
 
 _DETERMINING = {".json", ".safetensors", ".bin", ".model", ".txt"}
 _MEMO = ".revision.json"
@@ -22,8 +22,8 @@ def folder_revision(folder: Path) -> str:
     """sha256 over names and contents. Symbolic links (a hub's cache) are followed; reading no
     torch.
 
-    Hashing tens of gigabytes takes a minute, so the answer is kept beside the files, where that is
-    allowed, for as long as no file's size or time of change differs.
+    Hashing tens of gigabytes takes a minute, so the result is stored beside the files, where that
+    is allowed, and holds for as long as no file's size or time of change differs.
     """
     files = sorted(
         path
@@ -38,9 +38,9 @@ def folder_revision(folder: Path) -> str:
     ]
     memo = folder / _MEMO
     try:
-        kept = json.loads(memo.read_text())
-        if kept["stamp"] == stamp:
-            return str(kept["revision"])
+        stored = json.loads(memo.read_text())
+        if stored["stamp"] == stamp:
+            return str(stored["revision"])
     except (OSError, ValueError, KeyError):
         pass
     total = hashlib.sha256()
@@ -59,8 +59,8 @@ def autoencoder_revision(folder: Path) -> str:
     Raises `ValueError` when there is none.
     """
     config = read_json(folder / "vae" / "config.json")
-    kept = ("_class_name", "latents_mean", "latents_std")
-    total = hashlib.sha256(json.dumps([config.get(key) for key in kept]).encode())
+    config_keys = ("_class_name", "latents_mean", "latents_std")
+    total = hashlib.sha256(json.dumps([config.get(key) for key in config_keys]).encode())
     files = sorted((folder / "vae").glob("*.safetensors"))
     if not files:
         raise ValueError(f"{folder / 'vae'} holds no .safetensors file")
@@ -71,7 +71,9 @@ def autoencoder_revision(folder: Path) -> str:
 
 @functools.lru_cache(maxsize=8)
 def _tensors(path: Path, size: int, changed: int) -> bytes:
-    """The digest of a file's tensors, in order of their names; kept while the file is the same."""
+    """The digest of a file's tensors, in order of their names; cached while the file is the same
+    one.
+    """
     total = hashlib.sha256()
     with path.open("rb") as file:
         # The format's own layout: a header's length, the header, and where each tensor is.
@@ -86,30 +88,61 @@ def _tensors(path: Path, size: int, changed: int) -> bytes:
     return total.digest()
 
 
+_RENAMED = {
+    "maturity": "release_stage",
+    "temperature": "initial_noise_scale",
+    "tempered_channels": "initial_noise_scale_channels",
+}
+"""Settings that folders were written with under other names."""
+
+
+def current_names(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """A pipeline's settings under the names that they have now; one under both has the new one's
+    value.
+    """
+    renamed = {_RENAMED.get(name, name): value for name, value in settings.items()}
+    return renamed | {name: settings[name] for name in _RENAMED.values() if name in settings}
+
+
+def read_index(folder: Path) -> dict[str, Any]:
+    """``model_index.json``, with its settings under the names that they have now.
+
+    Raises `ValueError` when it is missing or no JSON.
+    """
+    return current_names(read_json(folder / "model_index.json"))
+
+
 @dataclass(frozen=True, kw_only=True)
 class FolderFacts:
-    """How the model likes to be sampled, whether its films may be shown, and, if it is a
-    super-resolution model, what it has of an `Upscaler`."""
+    """The model's own sampler settings, whether its films may be shown, and, if it is a
+    super-resolution model, what it has of an `Upscaler`.
+
+    ``release_stage``: "smoke" for weights too little trained to show.
+    """
 
     default_steps: int
     default_guidance: float
     default_image_guidance: float
     max_sequence_length: int
-    smoke: bool
+    release_stage: str | None
     superres: Mapping[str, Any]
+
+    @property
+    def smoke(self) -> bool:
+        return self.release_stage == "smoke"
 
 
 def folder_facts(folder: Path) -> FolderFacts:
-    """Read ``model_index.json``; a stock Wan folder says none of it, and gets Wan's usual.
+    """Read ``model_index.json``; a stock Wan folder has none of these, and gets Wan's usual.
 
     Raises `ValueError` when it is missing or no JSON.
     """
-    index = read_json(folder / "model_index.json")
+    index = read_index(folder)
     return FolderFacts(
         default_steps=index.get("default_steps", 50),
         default_guidance=index.get("default_guidance", 5.0),
         default_image_guidance=index.get("default_image_guidance", 1.0),
         max_sequence_length=index.get("max_sequence_length", 512),
-        smoke=index.get("maturity") == "smoke",
+        release_stage=index.get("release_stage"),
         superres=index.get("superres") or {},
     )

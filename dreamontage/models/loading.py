@@ -1,4 +1,4 @@
-"""Loading model folders: Wan's with our DiT in it, and quietly where nobody watches."""
+"""Loading model folders: Wan's with our DiT in it, and without progress bars in logs."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ import diffusers
 import diffusers.utils.logging
 import transformers.utils.logging
 
+from dreamontage.files import read_json
 from dreamontage.models.codec import LinearCodec
 from dreamontage.models.transformer import DreaMontageTransformer3DModel
-from dreamontage.plan import read_json
 
 
-def bars_only_on_a_terminal() -> AbstractContextManager[None]:
+def progress_bars_on_terminal() -> AbstractContextManager[None]:
     """Progress bars fill a worker's log with control characters."""
     return nullcontext() if sys.stderr.isatty() else no_bars()
 
@@ -50,7 +50,7 @@ def autoencoder_of(folder: Path) -> Any:
     kind = LinearCodec if name == LinearCodec.__name__ else getattr(diffusers, str(name), None)
     if kind is None or not hasattr(kind, "encode"):
         raise ValueError(f"{folder}: holds no autoencoder; its config names {name!r}")
-    with bars_only_on_a_terminal():
+    with progress_bars_on_terminal():
         vae = kind.from_pretrained(folder, local_files_only=True)
     return vae.eval().requires_grad_(False)
 

@@ -18,7 +18,7 @@ from tokenizers.models import Unigram
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast, UMT5Config, UMT5EncoderModel
 
-from dreamontage.devices import ship
+from dreamontage.models.devices import ship
 
 TEXT_LENGTH = 96  # tokens; `max_sequence_length` of the nano folder
 _PAD, _EOS, _UNK = "<pad>", "</s>", "<unk>"

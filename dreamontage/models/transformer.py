@@ -21,24 +21,24 @@ from diffusers.models.modeling_outputs import Transformer2DModelOutput
 from diffusers.models.transformers.transformer_wan import WanRotaryPosEmbed
 from torch import Tensor, nn
 
-from dreamontage.devices import ship
+from dreamontage.models.devices import ship
 
 # diffusers loads a component of another library only if its module names one of diffusers' bases.
 __all__ = ["DreaMontageTransformer3DModel", "ModelMixin", "SharedRotaryPosEmbed"]
 
 
 class SharedRotaryPosEmbed(WanRotaryPosEmbed):  # type: ignore[misc]
-    """Wan's rotary table, in which trailing frames may stand at the position of earlier ones.
+    """Wan's rotary table, in which trailing frames may have the position of earlier ones.
 
     Shared-RoPE (DreaMontage, section 3.2): the tokens of a condition image are appended to the end
-    of the sequence and carry the rotary position of the place in time that the image stands for.
+    of the sequence and carry the rotary position of the image's place in time.
     """
 
     shared_frames: tuple[int, ...] = ()
 
     @contextmanager
     def sharing(self, frames: Sequence[int]) -> Iterator[None]:
-        """For the calls inside, the last ``len(frames)`` frames of the input stand at the positions
+        """For the calls inside, the last ``len(frames)`` frames of the input have the positions
         ``frames``.
         """
         self.shared_frames = tuple(frames)

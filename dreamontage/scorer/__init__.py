@@ -11,7 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from dreamontage.scorer.film import Better, Film, Mark, Measure, Score, Watcher
+    from dreamontage.scorer.film import Better, Film, FrameMetric, Mark, Measure, Score
     from dreamontage.scorer.gate import DEFAULT_THRESHOLDS, Judgement, Threshold, Verdict, judge
     from dreamontage.scorer.measures import MEASURES, PIXELS, OnePass, measure
 
@@ -21,6 +21,7 @@ __all__ = [
     "PIXELS",
     "Better",
     "Film",
+    "FrameMetric",
     "Judgement",
     "Mark",
     "Measure",
@@ -28,13 +29,12 @@ __all__ = [
     "Score",
     "Threshold",
     "Verdict",
-    "Watcher",
     "judge",
     "measure",
 ]
 
 _HOMES = {
-    "film": {"Better", "Film", "Mark", "Measure", "Score", "Watcher"},
+    "film": {"Better", "Film", "Mark", "Measure", "Score", "FrameMetric"},
     "gate": {"DEFAULT_THRESHOLDS", "Judgement", "Threshold", "Verdict", "judge"},
     "measures": {"MEASURES", "PIXELS", "OnePass", "measure"},
 }

@@ -70,7 +70,7 @@ class _Content:
         return float(detector.stats_manager.content)
 
 
-class CutWatcher:
+class CutMetric:
     """Keeps two numbers a frame, and no frames."""
 
     name = "cuts"
@@ -81,7 +81,7 @@ class CutWatcher:
         self._near_T: list[float] = []
         self._far_T: list[float] = []
 
-    def see(self, index: int, frame_HWC: Pixels) -> None:
+    def update(self, index: int, frame_HWC: Pixels) -> None:
         height, width = frame_HWC.shape[:2]
         shrink = THUMBNAIL / max(height, width)
         size = (max(1, round(width * shrink)), max(1, round(height * shrink)))
@@ -98,7 +98,7 @@ class CutWatcher:
         """The first frame after each cut, and how strong the cut is."""
         return find_cuts(self._near_T, self._far_T)
 
-    def scores(self) -> list[Score]:
+    def compute(self) -> list[Score]:
         cuts = self.cuts()
         strongest = max(cuts, key=lambda frame: cuts[frame], default=None)
         listed = (f"{self._film.seconds(frame)}: {cuts[frame]:.0f}" for frame in sorted(cuts))

@@ -26,9 +26,9 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from dreamontage import shipped
+from dreamontage.models import bundled
 
-WEIGHTS = shipped.weights("scorer") / "cuts.safetensors"
+WEIGHTS = bundled.weights("scorer") / "cuts.safetensors"
 
 LEVELS = 5
 SIDE = 48

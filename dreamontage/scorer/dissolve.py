@@ -21,8 +21,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from dreamontage.media.optical_flow import DenseFlow, gray, warp
 from dreamontage.scorer.film import Better, Film, Pixels, Score
-from dreamontage.scorer.steps import carried
 
 Picture = NDArray[np.float32]
 
@@ -63,7 +63,7 @@ class _Stretch:
     end_HWC: Picture
 
 
-class DissolveWatcher:
+class DissolveMetric:
     """Keeps the small pictures of two seconds, and two more."""
 
     name = "dissolve"
@@ -72,11 +72,11 @@ class DissolveWatcher:
         self._film = film
         self._reaches = sorted({max(2, round(reach * film.fps)) for reach in REACHES})
         self._recent: deque[Picture] = deque(maxlen=2 * self._reaches[-1] + 1)
-        self._flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
+        self._flow = DenseFlow()
         self._open: dict[int, _Stretch] = {}
         self._longest = (0, 0)  # frames, first frame
 
-    def see(self, index: int, frame_HWC: Pixels) -> None:
+    def update(self, index: int, frame_HWC: Pixels) -> None:
         height, width = frame_HWC.shape[:2]
         shrink = min(1.0, SIDE / max(height, width))
         size = (max(8, round(width * shrink)), max(8, round(height * shrink)))
@@ -123,7 +123,7 @@ class DissolveWatcher:
         off = sum(_carried_off(self._flow, side_HWC, here_HWC) for side_HWC in sides) / 2
         return off >= UNEXPLAINED * whole
 
-    def scores(self) -> list[Score]:
+    def compute(self) -> list[Score]:
         for stretch in self._open.values():
             self._close(stretch)
         self._open = {}
@@ -148,17 +148,15 @@ def _mixture(old_HWC: Picture, here_HWC: Picture, new_HWC: Picture) -> tuple[flo
     return _size(here_HWC - old_HWC - share * way_HWC), share
 
 
-def _carried_off(flow: cv2.DISOpticalFlow, picture_HWC: Picture, here_HWC: Picture) -> float:
+def _carried_off(flow: DenseFlow, picture_HWC: Picture, here_HWC: Picture) -> float:
     """How far the picture, carried to the frame and given its light, is off it."""
     picture_HW, here_HW = (
-        cv2.cvtColor(np.clip(p, 0, 255).astype(np.uint8), cv2.COLOR_RGB2GRAY)
-        for p in (picture_HWC, here_HWC)
+        gray(np.clip(p, 0, 255).astype(np.uint8)) for p in (picture_HWC, here_HWC)
     )
-    back_HW2 = flow.calc(here_HW, picture_HW, None)
-    carried_HWC = carried(picture_HWC, back_HW2)
+    warped_HWC = warp(picture_HWC, flow(here_HW, picture_HW))
     off_C = []
     for channel in range(3):
-        a, b = carried_HWC[..., channel].ravel(), here_HWC[..., channel].ravel()
+        a, b = warped_HWC[..., channel].ravel(), here_HWC[..., channel].ravel()
         a, b = a - a.mean(), b - b.mean()
         gain = float(np.vdot(a, b) / max(float(np.vdot(a, a)), 1e-6))
         off_C.append(float(np.mean(np.square(b - max(0.0, gain) * a))))

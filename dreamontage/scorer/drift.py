@@ -24,8 +24,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from dreamontage.media.optical_flow import warp
 from dreamontage.scorer.film import Better, Film, Mark, Score
-from dreamontage.scorer.steps import Floats, Step, carried
+from dreamontage.scorer.steps import Floats, FlowStep
 
 QUICK = 5.0
 """Difference over one second from which a change is no drift."""
@@ -34,7 +35,7 @@ LEAST_KNOWN = 0.25
 """Share of the picture that has to be followed for a step's change to count."""
 
 
-class DriftPart:
+class DriftMetric:
     """Keeps four numbers a frame."""
 
     def __init__(self, film: Film) -> None:
@@ -42,18 +43,18 @@ class DriftPart:
         self._second = max(1, round(film.fps))
         self._changes_T4: list[Floats] = [np.zeros(4, np.float32)]
 
-    def see(self, index: int, step: Step) -> None:
+    def update(self, index: int, step: FlowStep) -> None:
         old_HWC, new_HWC = _colours(step.old_HWC), _colours(step.new_HWC)
-        if min(step.known_HW.mean(), step.kept_HW.mean()) < LEAST_KNOWN:
+        if min(step.known_HW.mean(), step.known_old_HW.mean()) < LEAST_KNOWN:
             self._changes_T4.append(np.zeros(4, np.float32))
             return
         # Seen from both sides: what is carried gets softer, and softer colours are paler. Medians,
         # since where something passes before something else flow errs, and always alike.
-        forward_N4 = (new_HWC - carried(old_HWC, step.back_HW2))[step.known_HW]
-        backward_N4 = (carried(new_HWC, step.forth_HW2) - old_HWC)[step.kept_HW]
+        forward_N4 = (new_HWC - warp(old_HWC, step.back_HW2))[step.known_HW]
+        backward_N4 = (warp(new_HWC, step.forth_HW2) - old_HWC)[step.known_old_HW]
         self._changes_T4.append((np.median(forward_N4, 0) + np.median(backward_N4, 0)) / 2)
 
-    def scores(self, frames: int) -> list[Score]:
+    def compute(self, frames: int) -> list[Score]:
         sums_T4 = np.cumsum(self._changes_T4, axis=0, dtype=np.float64)
         strays_T = strays(sums_T4, self._marks, second=self._second)
         worst = int(strays_T.argmax())

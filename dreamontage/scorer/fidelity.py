@@ -52,7 +52,7 @@ def similarity(film_HWC: Pixels, wanted_HWC: Pixels) -> float:
     return float(np.mean(light * form))
 
 
-class FidelityWatcher:
+class FidelityMetric:
     name = "fidelity"
 
     def __init__(self, film: Film) -> None:
@@ -61,7 +61,7 @@ class FidelityWatcher:
         self._worst: dict[int, tuple[float, int, Mark]] = {}
         self._frames = 0
 
-    def see(self, index: int, frame_HWC: Pixels) -> None:
+    def update(self, index: int, frame_HWC: Pixels) -> None:
         self._frames = index + 1
         while self._waiting and self._waiting[0].frame <= index:
             mark = self._waiting.pop(0)
@@ -78,7 +78,7 @@ class FidelityWatcher:
             self._worst[id(mark)] = min(so_far, found, key=lambda item: item[0])
         self._open = [(mark, rest) for mark, rest in self._open if mark.stop > index + 1]
 
-    def scores(self) -> list[Score]:
+    def compute(self) -> list[Score]:
         unmet = [*self._waiting, *(mark for mark, _ in self._open)]
         if unmet:
             raise ValueError(

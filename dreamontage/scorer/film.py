@@ -134,13 +134,13 @@ class Measure(Protocol):
     def __call__(self, film: Film) -> list[Score]: ...
 
 
-class Watcher(Protocol):
+class FrameMetric(Protocol):
     """One measure's part in a common pass over a film's frames."""
 
-    def see(self, index: int, frame_HWC: Pixels) -> None:
+    def update(self, index: int, frame_HWC: Pixels) -> None:
         """Take frame number `index`, at the working size; frames come in order, each once."""
 
-    def scores(self) -> list[Score]:
+    def compute(self) -> list[Score]:
         """The scores, once all frames have been seen."""
 
 

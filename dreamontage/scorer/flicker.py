@@ -11,7 +11,7 @@ import numpy as np
 from dreamontage.scorer.film import Better, Film, Pixels, Score
 
 
-class FlickerWatcher:
+class FlickerMetric:
     """Keeps three colours."""
 
     name = "flicker"
@@ -21,7 +21,7 @@ class FlickerWatcher:
         self._colours = np.zeros((0, 3))
         self._worst: tuple[float, int | None] = (0.0, None)
 
-    def see(self, index: int, frame_HWC: Pixels) -> None:
+    def update(self, index: int, frame_HWC: Pixels) -> None:
         self._colours = np.vstack([self._colours, frame_HWC.mean(axis=(0, 1))])[-3:]
         if len(self._colours) == 3:
             before_C, here_C, after_C = self._colours
@@ -29,7 +29,7 @@ class FlickerWatcher:
             if jump > self._worst[0]:
                 self._worst = jump, index - 1
 
-    def scores(self) -> list[Score]:
+    def compute(self) -> list[Score]:
         value, frame = self._worst
         return [
             Score(name="flicker", value=value, unit="grey levels", better=Better.LOWER, frame=frame)

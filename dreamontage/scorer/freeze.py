@@ -66,7 +66,7 @@ class Stretch:
     pace: float
 
 
-class FreezeWatcher:
+class FreezeMetric:
     """Keeps the pictures of a quarter of a second, and two numbers a frame."""
 
     name = "freeze"
@@ -80,7 +80,7 @@ class FreezeWatcher:
         self._restless_T: list[bool] = []
         self._frames = 0
 
-    def see(self, index: int, frame_HWC: Pixels) -> None:
+    def update(self, index: int, frame_HWC: Pixels) -> None:
         self._frames = index + 1
         self._recent.append(lowpassed(frame_HWC, SOFTNESS))
         if len(self._recent) > 1:
@@ -92,7 +92,7 @@ class FreezeWatcher:
             self._travel_T.append(float(np.sqrt(max(0.0, whole**2 - noise**2))))
             self._restless_T.append(noise >= RESTLESS)
 
-    def scores(self) -> list[Score]:
+    def compute(self) -> list[Score]:
         frozen_T = np.zeros(self._frames, bool)
         due = 0
         for stretch in movement_due(self._film.marks, self._frames):

@@ -100,23 +100,23 @@ def judge(
     """
     if takes_left < 0:
         raise ValueError(f"takes_left = {takes_left} must be 0 or more")
-    faults, doubts = [], []
+    failed, uncertain = [], []
     by_name = {score.name: score for score in scores}
     for threshold in thresholds:
         score = by_name.get(threshold.name)
         if score is None:
-            doubts.append(f"{threshold.name} was not measured")
+            uncertain.append(f"{threshold.name} was not measured")
         elif not math.isfinite(score.value):
-            doubts.append(f"{threshold.name} = {score.value} is no measure")
+            uncertain.append(f"{threshold.name} = {score.value} is no measure")
         elif limit := _broken(score.value, threshold.retake_below, threshold.retake_above):
-            faults.append(_sentence(score, limit, fps))
+            failed.append(_sentence(score, limit, fps))
         elif limit := _broken(score.value, threshold.review_below, threshold.review_above):
-            doubts.append(_sentence(score, limit, fps))
-    if faults and takes_left:
+            uncertain.append(_sentence(score, limit, fps))
+    if failed and takes_left:
         verdict = Verdict.RETAKE
     else:
-        verdict = Verdict.REVIEW if faults or doubts else Verdict.PASS
-    return Judgement(verdict=verdict, reasons=(*faults, *doubts))
+        verdict = Verdict.REVIEW if failed or uncertain else Verdict.PASS
+    return Judgement(verdict=verdict, reasons=(*failed, *uncertain))
 
 
 def _broken(value: float, below: float | None, above: float | None) -> str:

@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from dreamontage.scorer.cuts import CutWatcher
-from dreamontage.scorer.dissolve import DissolveWatcher
-from dreamontage.scorer.drift import DriftPart
-from dreamontage.scorer.fidelity import FidelityWatcher
-from dreamontage.scorer.film import Film, Measure, Pixels, Score, Watcher, working
-from dreamontage.scorer.flicker import FlickerWatcher
-from dreamontage.scorer.freeze import FreezeWatcher
-from dreamontage.scorer.motion import MotionPart
-from dreamontage.scorer.seam import SeamWatcher
-from dreamontage.scorer.severity import SeverityWatcher
-from dreamontage.scorer.steps import StepWatcher
+from dreamontage.scorer.cuts import CutMetric
+from dreamontage.scorer.dissolve import DissolveMetric
+from dreamontage.scorer.drift import DriftMetric
+from dreamontage.scorer.fidelity import FidelityMetric
+from dreamontage.scorer.film import Film, FrameMetric, Measure, Pixels, Score, working
+from dreamontage.scorer.flicker import FlickerMetric
+from dreamontage.scorer.freeze import FreezeMetric
+from dreamontage.scorer.motion import MotionMetric
+from dreamontage.scorer.seam import SeamMetric
+from dreamontage.scorer.severity import SeverityMetric
+from dreamontage.scorer.steps import FlowMetrics
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class OnePass:
     Memory does not grow with the film's length, but for some numbers a frame.
     """
 
-    watchers: tuple[Callable[[Film], Watcher], ...]
+    metrics: tuple[Callable[[Film], FrameMetric], ...]
     name: str = "pixels"
 
     def __call__(self, film: Film) -> list[Score]:
@@ -33,36 +33,36 @@ class OnePass:
 
         Raises ValueError when the film has no frames, or a mark or join does not fit it.
         """
-        return self.watch(film, film.frames())
+        return self.measure_frames(film, film.frames())
 
-    def watch(self, film: Film, frames: Iterable[Pixels]) -> list[Score]:
+    def measure_frames(self, film: Film, frames: Iterable[Pixels]) -> list[Score]:
         """The same for frames that are at hand; the film's file is not read."""
-        watchers = [watcher(film) for watcher in self.watchers]
+        metrics = [metric(film) for metric in self.metrics]
         index = -1
         for index, frame_HWC in enumerate(frames):
             seen_HWC = working(frame_HWC)
-            for watcher in watchers:
-                watcher.see(index, seen_HWC)
+            for metric in metrics:
+                metric.update(index, seen_HWC)
         if index < 0:
             raise ValueError(f"{film.path} has no frames")
-        return [score for watcher in watchers for score in watcher.scores()]
+        return [score for metric in metrics for score in metric.compute()]
 
 
-def movement(film: Film) -> StepWatcher:
+def flow_metrics(film: Film) -> FlowMetrics:
     """The measures that ask what moved, on one flow."""
-    return StepWatcher(film, (MotionPart, DriftPart))
+    return FlowMetrics(film, (MotionMetric, DriftMetric))
 
 
 PIXELS = OnePass(
     (
-        FidelityWatcher,
-        CutWatcher,
-        SeverityWatcher,
-        FreezeWatcher,
-        DissolveWatcher,
-        SeamWatcher,
-        FlickerWatcher,
-        movement,
+        FidelityMetric,
+        CutMetric,
+        SeverityMetric,
+        FreezeMetric,
+        DissolveMetric,
+        SeamMetric,
+        FlickerMetric,
+        flow_metrics,
     )
 )
 
@@ -73,7 +73,7 @@ def measure(film: Film, measures: Sequence[Measure] = MEASURES) -> list[Score]:
     """All scores of a film. A trained scorer is one more entry: `(*MEASURES, preference)`."""
     scores = [score for each in measures for score in each(film)]
     names = [score.name for score in scores]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise ValueError(f"measures: two of them answer with {', '.join(twice)}")
+    duplicates = sorted({name for name in names if names.count(name) > 1})
+    if duplicates:
+        raise ValueError(f"measures: two of them answer with {', '.join(duplicates)}")
     return scores

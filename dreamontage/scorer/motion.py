@@ -17,8 +17,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from dreamontage.media.optical_flow import warp
 from dreamontage.scorer.film import Better, Film, Score
-from dreamontage.scorer.steps import Floats, Step, carried, lengths
+from dreamontage.scorer.steps import Floats, FlowStep, lengths
 from dreamontage.timeline import TEMPORAL_STRIDE
 
 TILES = 8
@@ -35,7 +36,7 @@ UNSEEN = 2.0
 """The same for what is unexplained, in grey levels."""
 
 
-class MotionPart:
+class MotionMetric:
     """Keeps the last flow, and two numbers for each part of the picture over 17 frames."""
 
     def __init__(self, film: Film) -> None:
@@ -43,12 +44,12 @@ class MotionPart:
         self._recent: deque[tuple[int, Floats]] = deque(maxlen=2 * AROUND + 1)
         self._worst: tuple[float, int | None] = (1.0, None)
 
-    def see(self, index: int, step: Step) -> None:
+    def update(self, index: int, step: FlowStep) -> None:
         if self._back_HW2 is not None:
-            turn_HW2 = step.back_HW2 - carried(self._back_HW2, step.back_HW2)
+            turn_HW2 = step.back_HW2 - warp(self._back_HW2, step.back_HW2)
             turn_HW2 -= np.median(turn_HW2.reshape(-1, 2), axis=0)
             felt_HW = lengths(turn_HW2) * step.known_HW
-            off_HWC = np.abs(carried(step.old_HWC, step.back_HW2) - step.new_HWC)
+            off_HWC = np.abs(warp(step.old_HWC, step.back_HW2) - step.new_HWC)
             seen_HW = off_HWC.mean(axis=2) * step.inside_HW
             both_2hw = np.stack([_tiles(felt_HW) / UNFELT, _tiles(seen_HW) / UNSEEN]) + 1
             self._recent.append((index, both_2hw))
@@ -72,7 +73,7 @@ class MotionPart:
         if jolt > self._worst[0]:
             self._worst = jolt, frame
 
-    def scores(self, frames: int) -> list[Score]:
+    def compute(self, frames: int) -> list[Score]:
         for frame in range(max(0, frames - AROUND), frames):
             self._judge(frame)
         value, frame_or_none = self._worst

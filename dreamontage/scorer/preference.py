@@ -28,10 +28,11 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from dreamontage import shipped
+from dreamontage.files import write_text
+from dreamontage.models import bundled
 from dreamontage.scorer.film import Better, Score
 
-WEIGHTS = shipped.weights("scorer") / "preference.json"
+WEIGHTS = bundled.weights("scorer") / "preference.json"
 
 Velocity = Callable[[Tensor, Tensor], Tensor]
 """noisy latents_BZLHW and times_B in (0, 1) -> velocity_BZLHW; conditions and prompts are in it."""
@@ -101,13 +102,15 @@ class PreferenceHead:
         )
 
     def save(self, path: Path) -> None:
-        path.write_text(json.dumps(asdict(self), indent=1) + "\n")
+        write_text(path, json.dumps(asdict(self), indent=1) + "\n")
 
     @classmethod
     def load(cls, path: Path = WEIGHTS) -> Self:
         """Raises ValueError where there are no weights."""
         if not path.is_file():
-            raise ValueError(f"{path} is not there: `python -m dreamontage.training.bradley_terry`")
+            raise ValueError(
+                f"{path} is not there: `python -m dreamontage.training.scorers.bradley_terry`"
+            )
         return cls(**json.loads(path.read_text()))
 
 

@@ -21,6 +21,7 @@ from collections.abc import Iterable
 import cv2
 import numpy as np
 
+from dreamontage.media.optical_flow import DenseFlow, gray, inside, places, sample
 from dreamontage.scorer.film import Better, Film, Pixels, Score, lowpassed
 from dreamontage.timeline import TEMPORAL_STRIDE
 
@@ -34,14 +35,14 @@ UNSEEN = 0.5
 """Jolt, in grey levels, that nobody sees; a usual jolt counts as no less."""
 
 
-class SeamWatcher:
+class SeamMetric:
     """Keeps four frames, and one number for each frame that it needs."""
 
     name = "seam"
 
     def __init__(self, film: Film) -> None:
         self._film = film
-        self._flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
+        self._flow = DenseFlow()
         self._first: Pixels | None = None
         self._recent: deque[Pixels] = deque(maxlen=3)
         self._jolts: dict[int, float] = {}
@@ -50,7 +51,7 @@ class SeamWatcher:
             frame for join in film.joins for frame in (join, *_like(join)) if frame >= 2
         }
 
-    def see(self, index: int, frame_HWC: Pixels) -> None:
+    def update(self, index: int, frame_HWC: Pixels) -> None:
         if self._film.loop and index == 0:
             self._first = frame_HWC
         self._recent.append(frame_HWC)
@@ -61,31 +62,27 @@ class SeamWatcher:
             self._jolts[index] = self._jolt(*self._recent)
 
     def _jolt(self, older_HWC: Pixels, old_HWC: Pixels, new_HWC: Pixels) -> float:
-        older_HW, old_HW = (cv2.cvtColor(p, cv2.COLOR_RGB2GRAY) for p in (older_HWC, old_HWC))
-        back_HW2 = self._flow.calc(old_HW, older_HW, None)
-        rows_HW, columns_HW = np.indices(old_HW.shape, np.float32)
-        from_x, from_y = columns_HW + back_HW2[..., 0], rows_HW + back_HW2[..., 1]
-        carried_HWC = cv2.remap(old_HWC, from_x, from_y, cv2.INTER_LINEAR)
+        places_HW2 = places(self._flow(gray(old_HWC), gray(older_HWC)))
+        warped_HWC = sample(old_HWC, places_HW2, border=cv2.BORDER_CONSTANT)
         # What moves into the picture was in no frame before, and is no jolt.
-        height, width = old_HW.shape
-        known_HW = (from_x >= 0) & (from_x <= width - 1) & (from_y >= 0) & (from_y <= height - 1)
+        known_HW = inside(places_HW2)
         if not known_HW.any():
             known_HW = np.ones_like(known_HW)  # nothing of the picture before is left: all is new
-        difference_HWC = lowpassed(carried_HWC, SOFTNESS) - lowpassed(new_HWC, SOFTNESS)
+        difference_HWC = lowpassed(warped_HWC, SOFTNESS) - lowpassed(new_HWC, SOFTNESS)
         return float(np.mean(np.abs(difference_HWC)[known_HW]))
 
-    def scores(self) -> list[Score]:
+    def compute(self) -> list[Score]:
         for join in self._film.joins:
             if not 2 <= join < self._frames:
                 raise ValueError(f"joins: {join} must lie in 2 .. {self._frames - 1}")
         ratios = {join: self._ratio(self._jolts[join], _like(join)) for join in self._film.joins}
-        told = {join: self._film.seconds(join) for join in ratios}
+        labels = {join: self._film.seconds(join) for join in ratios}
         if self._first is not None and self._frames > 2:
             # Counted on into the next round; the first in their latents come after whole ones.
             around = [frame % self._frames for frame in _like(self._frames + 1)]
             _, older_HWC, old_HWC = self._recent
             jolt = self._jolt(older_HWC, old_HWC, self._first)
-            ratios[0], told[0] = self._ratio(jolt, around), "the loop's end"
+            ratios[0], labels[0] = self._ratio(jolt, around), "the loop's end"
         worst = max(ratios, key=lambda join: ratios[join], default=None)
         return [
             Score(
@@ -94,7 +91,7 @@ class SeamWatcher:
                 unit="times the usual jolt",
                 better=Better.LOWER,
                 frame=worst,
-                detail="; ".join(f"{told[join]}: {ratio:.2f}" for join, ratio in ratios.items())
+                detail="; ".join(f"{labels[join]}: {ratio:.2f}" for join, ratio in ratios.items())
                 or "no joins",
             )
         ]

@@ -29,7 +29,7 @@ def _discriminator() -> CutDiscriminator:
     return load()
 
 
-class SeverityWatcher:
+class SeverityMetric:
     """Keeps the thumbnails of one window."""
 
     name = "severity"
@@ -42,7 +42,7 @@ class SeverityWatcher:
         self._worst = (0.0, 0)
         self._notable: dict[int, float] = {}
 
-    def see(self, index: int, frame_HWC: Pixels) -> None:
+    def update(self, index: int, frame_HWC: Pixels) -> None:
         image_1CHW = torch.from_numpy(frame_HWC).movedim(-1, 0)[None].float() / 127.5 - 1
         self._window.append(shrunk(image_1CHW))
         if len(self._window) == WINDOW:
@@ -62,7 +62,7 @@ class SeverityWatcher:
                 self._notable[frame] = level
         self._rated = until
 
-    def scores(self) -> list[Score]:
+    def compute(self) -> list[Score]:
         short = self._first + len(self._window) < SHORTEST
         if not short:
             self._rate(until=self._first + len(self._window))

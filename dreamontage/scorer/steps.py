@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from dreamontage.media.optical_flow import DenseFlow, gray, inside, places, warp
 from dreamontage.scorer.film import Film, Pixels, Score
 
 Floats = NDArray[np.float32]
@@ -28,7 +29,7 @@ DOUBT = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Step:
+class FlowStep:
     """A step between two pictures, both RGB in 0..255, low-passed. back_HW2 leads from each pixel
     of the new one to its place in the old one, forth_HW2 the other way; inside_HW are
     the new pixels that come from within the old picture; known_HW those of them, and kept_HW those
@@ -40,67 +41,52 @@ class Step:
     forth_HW2: Floats
     inside_HW: NDArray[np.bool_]
     known_HW: NDArray[np.bool_]
-    kept_HW: NDArray[np.bool_]
+    known_old_HW: NDArray[np.bool_]
 
 
-class Part(Protocol):
+class FlowMetric(Protocol):
     """One measure's part in a common pass over a film's steps."""
 
-    def see(self, index: int, step: Step) -> None:
+    def update(self, index: int, step: FlowStep) -> None:
         """Take the step into frame number `index`, from 1 on."""
 
-    def scores(self, frames: int) -> list[Score]:
+    def compute(self, frames: int) -> list[Score]:
         """The scores of a film of `frames` frames, once all steps have been seen."""
 
 
-class StepWatcher:
+class FlowMetrics:
     """Finds each step's flow once for all parts. Keeps one picture."""
 
-    def __init__(self, film: Film, parts: tuple[Callable[[Film], Part], ...]) -> None:
-        self._parts = [part(film) for part in parts]
-        self._flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
+    def __init__(self, film: Film, metrics: tuple[Callable[[Film], FlowMetric], ...]) -> None:
+        self._metrics = [metric(film) for metric in metrics]
+        self._flow = DenseFlow()
         self._last: tuple[Floats, Pixels] | None = None
         self._frames = 0
 
-    def see(self, index: int, frame_HWC: Pixels) -> None:
+    def update(self, index: int, frame_HWC: Pixels) -> None:
         self._frames = index + 1
         small_HWC = _small(frame_HWC)
-        grey_HW = cv2.cvtColor(small_HWC, cv2.COLOR_RGB2GRAY)
+        grey_HW = gray(small_HWC)
         new_HWC = small_HWC.astype(np.float32)
         if self._last is not None:
             old_HWC, old_HW = self._last
-            back_HW2 = self._flow.calc(grey_HW, old_HW, None)
-            forth_HW2 = self._flow.calc(old_HW, grey_HW, None)
-            step = Step(
+            back_HW2 = self._flow(grey_HW, old_HW)
+            forth_HW2 = self._flow(old_HW, grey_HW)
+            step = FlowStep(
                 old_HWC=old_HWC,
                 new_HWC=new_HWC,
                 back_HW2=back_HW2,
                 forth_HW2=forth_HW2,
-                inside_HW=_inside(back_HW2),
-                known_HW=_inside(back_HW2) & _agree(back_HW2, forth_HW2),
-                kept_HW=_inside(forth_HW2) & _agree(forth_HW2, back_HW2),
+                inside_HW=inside(places(back_HW2)),
+                known_HW=inside(places(back_HW2)) & _agree(back_HW2, forth_HW2),
+                known_old_HW=inside(places(forth_HW2)) & _agree(forth_HW2, back_HW2),
             )
-            for part in self._parts:
-                part.see(index, step)
+            for metric in self._metrics:
+                metric.update(index, step)
         self._last = new_HWC, grey_HW
 
-    def scores(self) -> list[Score]:
-        return [score for part in self._parts for score in part.scores(self._frames)]
-
-
-def carried(values_HWC: Floats, way_HW2: Floats) -> Floats:
-    """The values that the ways lead to, brought to where the ways begin."""
-    rows_HW, columns_HW = np.indices(way_HW2.shape[:2], np.float32)
-    return np.asarray(
-        cv2.remap(
-            values_HWC,
-            columns_HW + way_HW2[..., 0],
-            rows_HW + way_HW2[..., 1],
-            cv2.INTER_LINEAR,
-            borderMode=cv2.BORDER_REPLICATE,
-        ),
-        np.float32,
-    )
+    def compute(self) -> list[Score]:
+        return [score for metric in self._metrics for score in metric.compute(self._frames)]
 
 
 def lengths(way_HW2: Floats) -> Floats:
@@ -117,13 +103,6 @@ def _small(frame_HWC: Pixels) -> Pixels:
     )
 
 
-def _inside(way_HW2: Floats) -> NDArray[np.bool_]:
-    height, width = way_HW2.shape[:2]
-    rows_HW, columns_HW = np.indices((height, width), np.float32)
-    x_HW, y_HW = columns_HW + way_HW2[..., 0], rows_HW + way_HW2[..., 1]
-    return np.asarray((x_HW >= 0) & (x_HW <= width - 1) & (y_HW >= 0) & (y_HW <= height - 1))
-
-
 def _agree(way_HW2: Floats, other_HW2: Floats) -> NDArray[np.bool_]:
-    off_HW = lengths(way_HW2 + carried(other_HW2, way_HW2))
+    off_HW = lengths(way_HW2 + warp(other_HW2, way_HW2))
     return np.asarray(off_HW < DOUBT + 0.1 * lengths(way_HW2))

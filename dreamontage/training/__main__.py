@@ -1,5 +1,8 @@
-"""`python -m dreamontage.training RECIPE --out DIR`: `dreamontage train` without the studio's other
-needs, for machines that only train. Under `torchrun` it trains on all of its processes."""
+"""`python -m dreamontage.training RECIPE --out DIR`: `dreamontage train` without the studio.
+
+It is for machines that only train, and needs fewer packages. Under `torchrun` it trains with all
+processes.
+"""
 
 from __future__ import annotations
 
@@ -10,15 +13,15 @@ from pathlib import Path
 
 import torch
 
-from dreamontage.training.photos import load_photos
 from dreamontage.training.runs import NAMES, train
+from dreamontage.training.synthetic.photos import load_photos
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m dreamontage.training", description=__doc__)
     parser.add_argument("recipe", choices=NAMES)
     parser.add_argument(
-        "--out", type=Path, required=True, help="the run's folder; resumes a run it holds"
+        "--out", type=Path, required=True, help="the run's folder; a run in it is continued"
     )
     parser.add_argument("--minutes", type=float, default=math.inf)
     parser.add_argument(
@@ -27,9 +30,11 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--init", type=Path, help="a model folder to start from")
     parser.add_argument(
-        "--photos", type=Path, help="pictures to use as worlds too; counts at the first start"
+        "--photos",
+        type=Path,
+        help="pictures for surfaces; read at a run's first start only",
     )
-    parser.add_argument("--crops", type=int, default=1, help="squares of each picture")
+    parser.add_argument("--crops", type=int, default=1, help="squares to cut from each picture")
     parser.add_argument("--data", type=Path, help="what `dreamontage curate` made")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)

@@ -8,15 +8,15 @@ from pathlib import Path
 from torch import Tensor
 
 from dreamontage.models.loading import no_bars
-from dreamontage.training.recipe import Chain
+from dreamontage.training.loop.recipe import Chain
+from dreamontage.training.loop.trainer import Trainer
 from dreamontage.training.recipes import CHAINS, RECIPES
-from dreamontage.training.trainer import Trainer
 
 NAMES = sorted([*RECIPES, *CHAINS])
 _DONE = "done"
 
 
-@no_bars()  # of every file that is read or written, among our own lines
+@no_bars()  # the bars of each file that is read or written would be among our own lines
 def train(
     name: str,
     out: Path,
@@ -27,19 +27,19 @@ def train(
     photos: Tensor | None = None,
     data: Path | None = None,
 ) -> Path:
-    """Run a recipe, or a chain of them, in `out`, or go on with the run that it holds.
+    """Run a recipe or a chain of recipes in `out`, or continue the run in that folder.
 
     Args:
-        minutes, steps: when to stop; a chain takes minutes alone, and shares them.
+        minutes, steps: when to stop. A chain takes minutes only, and divides them among its parts.
         init: a model folder to start from.
 
     Returns:
         The folder of the last model that was written.
 
     Raises:
-        ValueError: for a name that is neither, a run without an end, an `init` that holds no model,
-            and as the recipe's objective.
-        RuntimeError: for whatever goes wrong once it trains.
+        ValueError: for an unknown name, a run without an end, an `init` without a model, and as the
+            recipe's objective.
+        RuntimeError: for every error once training has begun.
     """
     for field, value in (("minutes", minutes), ("steps", steps)):
         if not value > 0:
@@ -55,7 +55,7 @@ def train(
             raise ValueError(f"minutes are missing: {name} is a chain, and shares them out")
         if CHAINS[name].continues and init is None:
             raise ValueError(
-                f"init is missing: {name} goes on from weights that were trained before"
+                f"init is missing: {name} continues from weights that were trained before"
             )
         return _chain(CHAINS[name], out, minutes=minutes, init=init, photos=photos, data=data)
     if name not in RECIPES:
@@ -72,7 +72,7 @@ def train(
         minutes=minutes,
         steps=steps,
     )
-    _go_through(run)
+    _run(run)
     return latest(out)
 
 
@@ -101,7 +101,7 @@ def _chain(
                 data=data,
                 minutes=minutes * share / total,
             )
-            _go_through(run)
+            _run(run)
             run.accelerator.free_memory()
             (folder / _DONE).touch()
         before = latest(folder)
@@ -109,9 +109,12 @@ def _chain(
     return before
 
 
-def _go_through(run: Trainer) -> None:
-    """Train. Users are told their faults in a line, and those come before: what fails from here on
-    is to be seen with its traceback, though it be a ValueError."""
+def _run(run: Trainer) -> None:
+    """Train, and raise every error as a RuntimeError.
+
+    A user's mistakes are found before, and are shown as one line. What fails from here on must be
+    shown with its traceback, also a ValueError.
+    """
     try:
         run.run()
     except ValueError as error:
@@ -119,5 +122,5 @@ def _go_through(run: Trainer) -> None:
 
 
 def latest(run: Path) -> Path:
-    """The newest model that a run has written."""
+    """The newest exported model of a run."""
     return (run / "exports" / "latest").resolve()

@@ -13,20 +13,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dreamontage.keys import digest
+from dreamontage.digests import digest
 from dreamontage.training.curation.measure import Measurement
 from dreamontage.training.curation.measure import measure as measure_video
 from dreamontage.training.curation.measured import from_text, to_text
-from dreamontage.training.curation.videos import Curation, Entry, decide, find_videos, kept
-from flows.farm import Farm
+from dreamontage.training.curation.videos import Curation, Entry, accepted, decide, find_videos
+from flows.studio.farm import Farm
 from storage import NotFound
 from storage.address import address_of
 
 if TYPE_CHECKING:
-    from dreamontage.training.shards import Codec, Shard, StoredClip
+    from dreamontage.training.datasets.shards import Codec, Shard, StoredClip
 
 CLIPS_A_SHARD = 64
-_DIED = "processes died while looking at it"
+_CRASHED = "processes died while looking at it"
 
 Options = Mapping[str, Any]
 """The options of `dreamontage curate` that a run was started with, by name."""
@@ -56,15 +56,15 @@ def measure(farm: Farm, folder: str, name: str, curation: Curation) -> bool:
     key = _measured_key(folder, name, curation)
     address = farm.repository.curated([key]).get(key)
     data = address and farm.read(address)
-    if data and from_text(json.loads(data)).fault in (None, _DIED):
+    if data and from_text(json.loads(data)).fault in (None, _CRASHED):
         return False
     _add_measured(farm, key, measure_video(Path(folder) / name, curation.measures))
     return True
 
 
-def give_up(farm: Farm, folder: str, name: str, curation: Curation) -> None:
+def record_crash(farm: Farm, folder: str, name: str, curation: Curation) -> None:
     """Say that a video cannot be looked at without the process dying of it."""
-    found = Measurement(digest="", fault=_DIED)
+    found = Measurement(digest="", fault=_CRASHED)
     _add_measured(farm, _measured_key(folder, name, curation), found)
 
 
@@ -112,10 +112,10 @@ class ClipPlan:
 def plan_clips(farm: Farm, folder: str, curation: Curation, entries: Sequence[Entry]) -> ClipPlan:
     """Which clips are to be put into new shards: those that no shard of the data set holds, and
     those whose shard holds a clip that is no longer wanted."""
-    from dreamontage.training.shards import read_index
+    from dreamontage.training.datasets.shards import read_index
 
     codec = _codec(farm)
-    wanted = {entry.key(curation, codec): entry.name for entry in kept(entries)}
+    wanted = {entry.key(curation, codec): entry.name for entry in accepted(entries)}
     key = _data_set_key(folder, curation, codec)
     address = farm.repository.curated([key]).get(key)
     data = address and farm.read(address)
@@ -126,9 +126,9 @@ def plan_clips(farm: Farm, folder: str, curation: Curation, entries: Sequence[En
         if all(facts.key in wanted for facts in shard.clips) and _is_there(farm, _address(shard))
     )
     packed = {facts.key for shard in keeps for facts in shard.clips}
-    loose = [name for key, name in wanted.items() if key not in packed]
+    unpacked = [name for key, name in wanted.items() if key not in packed]
     groups = tuple(
-        tuple(loose[at : at + CLIPS_A_SHARD]) for at in range(0, len(loose), CLIPS_A_SHARD)
+        tuple(unpacked[at : at + CLIPS_A_SHARD]) for at in range(0, len(unpacked), CLIPS_A_SHARD)
     )
     return ClipPlan(keeps=keeps, groups=groups)
 
@@ -138,7 +138,7 @@ def encode(farm: Farm, folder: str, names: Sequence[str], curation: Curation) ->
 
     Yields each name as its clip is done. A clip that was encoded before is not encoded again.
     """
-    from dreamontage.training import shards
+    from dreamontage.training.datasets import shards
 
     entries = _entries(farm, folder, names, curation)
     codec = _codec(farm)
@@ -155,8 +155,8 @@ def encode(farm: Farm, folder: str, names: Sequence[str], curation: Curation) ->
     with farm.scratch() as scratch:
         shard = shards.write_shard(scratch, clips)
         address = farm.store.put("shards", scratch / shard.file, shards.SUFFIX)
-    told = json.dumps(shard.to_json(), sort_keys=True).encode()
-    farm.repository.add_curated(group, farm.store.put("groups", told, ".json"))
+    shard_json = json.dumps(shard.to_json(), sort_keys=True).encode()
+    farm.repository.add_curated(group, farm.store.put("groups", shard_json, ".json"))
     for facts, part in zip(shard.clips, parts, strict=True):
         farm.repository.add_curated(_clip_key(facts.key), address)
         if part.startswith("parts/"):
@@ -166,9 +166,9 @@ def encode(farm: Farm, folder: str, names: Sequence[str], curation: Curation) ->
 def _entries(farm: Farm, folder: str, names: Sequence[str], curation: Curation) -> list[Entry]:
     # Not all of the folder's: a run for each of thousands of groups would read them all.
     by_name = {entry.name: entry for entry in judged(farm, folder, curation, names)}
-    gone = [name for name in names if not by_name[name].verdict.kept]
-    if gone:
-        raise RuntimeError(f"{folder} has changed since it was judged: {', '.join(gone)}")
+    rejected = [name for name in names if not by_name[name].verdict.accepted]
+    if rejected:
+        raise RuntimeError(f"{folder} has changed since it was judged: {', '.join(rejected)}")
     return [by_name[name] for name in names]
 
 
@@ -176,9 +176,9 @@ def _clip(
     farm: Farm, folder: str, entry: Entry, curation: Curation, codec: Codec
 ) -> tuple[StoredClip, str]:
     """A clip and where it was found, or has been put."""
-    from dreamontage.training import shards
-    from dreamontage.training.curation.encode import Wanted, encode_video
-    from flows.model import load_autoencoder
+    from dreamontage.training.curation.encode import EncodeRequest, encode_video
+    from dreamontage.training.datasets import shards
+    from flows.studio.model import load_autoencoder
 
     key = entry.key(curation, codec)
     row = _clip_key(key)
@@ -191,7 +191,7 @@ def _clip(
                 if facts.key == key:
                     return shards.read_clip(file, facts, number), address
         vae, _ = load_autoencoder(farm.settings.weights, farm.settings.device, codec.revision)
-        wanted = Wanted(
+        wanted = EncodeRequest(
             key=key,
             name=entry.name,
             target=curation.target,
@@ -221,7 +221,7 @@ def publish(
     Raises:
         RuntimeError: when a group is not encoded.
     """
-    from dreamontage.training.shards import index_text
+    from dreamontage.training.datasets.shards import index_text
 
     codec = _codec(farm)
     by_name = {entry.name: entry for entry in entries}
@@ -239,7 +239,7 @@ def publish(
 
 def fetch_data_set(farm: Farm, address: str, out: Path) -> Path:
     """Copy a data set into a folder that `shards.Dataset` reads; what is there is not copied."""
-    from dreamontage.training.shards import TornShard, check_shard, read_index, write_index
+    from dreamontage.training.datasets.shards import TornShard, check_shard, read_index, write_index
 
     codec, shards = read_index(farm.store.get(address).decode())
     out.mkdir(parents=True, exist_ok=True)
@@ -253,7 +253,7 @@ def fetch_data_set(farm: Farm, address: str, out: Path) -> Path:
 
 
 def _codec(farm: Farm) -> Codec:
-    from flows.model import codec_of
+    from flows.studio.model import codec_of
 
     return codec_of(farm.settings.weights)
 
@@ -279,7 +279,7 @@ def _data_set_key(folder: str, curation: Curation, codec: Codec) -> str:
 
 
 def _group_shard(farm: Farm, group: str) -> Shard | None:
-    from dreamontage.training.shards import Shard
+    from dreamontage.training.datasets.shards import Shard
 
     address = farm.repository.curated([group]).get(group)
     data = address and farm.read(address)

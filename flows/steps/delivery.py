@@ -4,24 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from db.models import Take
-from db.states import DeliverableKind, Stage, Verdict
-from dreamontage import keys, speed
-from dreamontage.film import (
-    ShotFilm,
-    ToldCondition,
-    deliver,
-    shot_notes,
-    slug,
-    told_draft,
-    told_shot,
-    told_upscale,
+from db.states import DeliverableKind, Verdict
+from dreamontage.delivery.film import ShotFilm, shot_notes, slug
+from dreamontage.models.machine import machine_kind
+from dreamontage.rendering.delivery import deliver
+from dreamontage.rendering.record import (
+    FilmRecord,
+    ModelRecord,
+    ShotRecord,
+    condition_record,
+    draft_record,
+    film_record,
+    model_record,
+    score_records,
+    upscale_record,
+    window_records,
 )
-from flows.farm import Farm
-from flows.steps.shots import board_of, context_of, sampler_of, smoke, upscaler_of
+from dreamontage.rendering.take_plan import Stage
+from flows.steps.shots import board_of, context_of, settings_of, smoke, stages_of, upscaler_of
 from flows.steps.takes import fetch_mezzanine
+from flows.studio.farm import Farm
 from storage.address import parse
 
 
@@ -38,7 +42,7 @@ def assemble(farm: Farm, storyboard_id: str) -> Assembled:
     """Join the shots' takes into the film, and store it with its sheet and its record.
 
     Raises:
-        LostWork: when a take's frames are not in the store any more.
+        LostFrames: when a take's frames are not in the store any more.
     """
     repository, store = farm.repository, farm.store
     storyboard = repository.storyboard(storyboard_id)
@@ -54,32 +58,32 @@ def assemble(farm: Farm, storyboard_id: str) -> Assembled:
                     mezzanine=fetch_mezzanine(farm, take, folder / f"{index}.mkv"),
                     frames=context.shot.frames,
                     conditions=context.placed,
-                    notes=shot_notes(context.wanted),
+                    notes=shot_notes(context.storyboard_shot),
                 )
             )
         name = "-".join(filter(None, (slug(board.title), storyboard.variant, storyboard_id)))
-        made = deliver(
-            board,
-            shots,
-            folder,
-            name=name,
-            smoke=smoke(farm, board),
-            record={
-                "id": storyboard_id,
-                "variant": storyboard.variant,
-                "model": _told_model(farm, Stage.BASE),
-                "sampler": sampler_of(farm, board),
-                "upscale": None
+
+        def record(film: str) -> FilmRecord:
+            return film_record(
+                board,
+                film=film,
+                smoke=smoke(farm, board),
+                model=_model_record(farm, Stage.BASE),
+                sampler=settings_of(farm, board).sampler,
+                upscale=None
                 if board.upscale is None
-                else told_upscale(
+                else upscale_record(
                     board,
                     upscaler_of(farm, board),
-                    model=_told_model(farm, Stage.UPSCALE),
-                    sampler=sampler_of(farm, board, Stage.UPSCALE),
+                    model=_model_record(farm, Stage.UPSCALE),
+                    sampler=settings_of(farm, board, Stage.UPSCALE).sampler,
                 ),
-                "shots": [_told(farm, take) for take in takes],
-            },
-        )
+                shots=[_shot_record(farm, take) for take in takes],
+                storyboard_id=storyboard_id,
+                variant=storyboard.variant,
+            )
+
+        made = deliver(board, shots, folder, name=name, smoke=smoke(farm, board), record=record)
         for kind, path in (
             (DeliverableKind.FILM, made.film),
             (DeliverableKind.SHEET, made.sheet),
@@ -105,36 +109,39 @@ def _chosen(takes: Sequence[Take]) -> Take:
     return (passed or list(takes))[-1]
 
 
-def _told_model(farm: Farm, stage: Stage) -> dict[str, Any]:
+def _model_record(farm: Farm, stage: Stage) -> ModelRecord:
     model = farm.model(stage)
-    return {
-        "folder": model.folder.name,
-        "revision": model.made_by,
-        "machine": keys.machine_kind(farm.settings.device),
-        "speed": speed.told(model.options),
-    }
+    machine = machine_kind(farm.settings.device)
+    return model_record(model.folder.name, model.render_revision, machine, model.options)
 
 
-def _told(farm: Farm, take: Take) -> dict[str, Any]:
+def _shot_record(farm: Farm, take: Take) -> ShotRecord:
     context = context_of(farm, take.shot_id)
     shot, slots = context.shot, farm.repository.take_segments(take.id)
-    return told_shot(
+    windows = {
+        stage: window_records((slot.key, slot) for slot in slots if slot.stage.value == stage.value)
+        for stage in stages_of(context.board)
+    }
+    return ShotRecord(
         name=shot.name,
         frames=shot.frames,
-        loop=context.wanted.loop,
-        draft=told_draft(
-            context.wanted,
+        loop=context.storyboard_shot.loop,
+        draft=draft_record(
+            context.storyboard_shot,
             asset=shot.draft_asset,
             rendition=shot.draft_address and parse(shot.draft_address).digest,
             spec=shot.draft_spec,
         ),
-        attempt=take.attempt,
+        take=take.attempt,
         seed=take.seed,
-        segments=[(slot.key, slot) for slot in slots if slot.stage is Stage.BASE],
-        upscaled=[(slot.key, slot) for slot in slots if slot.stage is Stage.UPSCALE],
+        verdict=None if take.verdict is None else take.verdict.value,
+        reasons=list(take.reasons),
+        scores=score_records(farm.repository.scores(take.id)),
+        segments=windows[Stage.BASE],
+        upscaled=windows.get(Stage.UPSCALE),
         conditions=[
-            ToldCondition(
-                placed=placed,
+            condition_record(
+                placed,
                 asset=row.asset,
                 rendition=parse(row.rendition_address).digest,
                 spec=row.rendition_spec,
@@ -146,7 +153,4 @@ def _told(farm: Farm, take: Take) -> dict[str, Any]:
                 context.placed, farm.repository.conditions(take.shot_id), strict=True
             )
         ],
-        verdict=take.verdict and take.verdict.value,
-        reasons=take.reasons,
-        scores=farm.repository.scores(take.id),
     )

@@ -1,57 +1,74 @@
-"""A shot as its rows describe it, and how a take of it is cut into segments."""
+"""A shot as its rows describe it, and how a take of it is planned."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from fractions import Fraction
 
 from db.leases import SegmentSlot
 from db.models import Shot
-from db.states import ShotState, Stage, Verdict
-from dreamontage import keys, storyboard
-from dreamontage.chains import Maker, base_keys, sampler_told, upscale_keys
-from dreamontage.faults import StoryboardError
-from dreamontage.plan import Placed, ShotPlan, plan_shot
-from dreamontage.seeds import take_seed
+from db.states import ShotState, Verdict
+from db.states import Stage as RowStage
+from dreamontage import storyboard
+from dreamontage.models.machine import machine_kind
+from dreamontage.planning.segment_keys import RenderSettings, sampler_to_json
+from dreamontage.planning.upscale_settings import Upscaler
+from dreamontage.rendering.preflight import ModelFolders
+from dreamontage.rendering.take_plan import (
+    PlannedSegment,
+    Renditions,
+    Stage,
+    StageModel,
+    TakePlan,
+    plan_take,
+)
 from dreamontage.storyboard import Storyboard, loads
-from dreamontage.upscale.model import folder_faults
-from dreamontage.upscale.upscaler import Upscaler
-from flows.farm import Farm
+from dreamontage.storyboard.errors import StoryboardError
+from dreamontage.storyboard.placement import Placed
+from flows.studio.farm import Farm
 from storage.address import parse
 
 
 @dataclass(frozen=True, kw_only=True)
-class PlannedSegment:
-    """A segment of a take, by its key: number ``index`` of the take, and ``number`` of the
-    ``count`` that its stage has, from 0."""
-
-    take_id: str
-    index: int
-    key: str
-    steps: int
-    stage: Stage
-    number: int
-    count: int
-
-
-@dataclass(frozen=True, kw_only=True)
 class ShotContext:
-    """A shot as its rows describe it."""
+    """A shot as its rows describe it. `renditions` are addresses, in the order of `placed`;
+    `targets` are those at the size that is delivered."""
 
     board: Storyboard
     shot: Shot
     placed: tuple[Placed, ...]
-    renditions: tuple[str, ...]  # addresses, in the order of `placed`
-    targets: tuple[str, ...]  # the same in the size that is delivered
+    renditions: tuple[str, ...]
+    targets: tuple[str, ...]
 
     @property
-    def fps(self) -> Fraction:
-        return self.board.fps
-
-    @property
-    def wanted(self) -> storyboard.Shot:
+    def storyboard_shot(self) -> storyboard.Shot:
         """The shot as the storyboard has it."""
         return self.board.shots[self.shot.index]
+
+    @property
+    def rendition_digests(self) -> Renditions:
+        draft = self.shot.draft_address
+        return Renditions(
+            placed=self.placed,
+            digests=tuple(parse(address).digest for address in self.renditions),
+            targets=tuple(parse(address).digest for address in self.targets),
+            animatic=None if draft is None else parse(draft).digest,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class FarmTake:
+    """A take that is planned: the plan, its rows' ids, and where its renditions are."""
+
+    id: str
+    shot_id: str
+    plan: TakePlan
+    renditions: tuple[str, ...]
+    targets: tuple[str, ...]
+    draft_address: str | None
+
+    @property
+    def segments(self) -> tuple[PlannedSegment, ...]:
+        return self.plan.segments
 
 
 def context_of(farm: Farm, shot_id: str) -> ShotContext:
@@ -78,36 +95,21 @@ def stages_of(board: Storyboard) -> list[Stage]:
     return [Stage.BASE] if board.upscale is None else [Stage.BASE, Stage.UPSCALE]
 
 
-def plan_of(farm: Farm, context: ShotContext, seed: int, stage: Stage = Stage.BASE) -> ShotPlan:
-    return plan_shot(
-        frames=context.shot.frames,
-        fps=context.fps,
-        prompts=context.wanted.prompts,
-        conditions=context.placed,
-        seed=seed,
-        geometry=farm.model(stage).geometry,
-        loop=context.wanted.loop,
-    )
-
-
-def sampler_of(farm: Farm, board: Storyboard, stage: Stage = Stage.BASE) -> dict[str, int | float]:
-    """The sampler's settings as they are used: the storyboard's, else the model's own. The
+def settings_of(farm: Farm, board: Storyboard, stage: Stage = Stage.BASE) -> RenderSettings:
+    """How a stage's segments are rendered: the storyboard's sampler, else the model's own. The
     super-resolution model has its own."""
-    facts = farm.model(stage).facts
-    own = board.sampler if stage is Stage.BASE else storyboard.Sampler()
-    image = own.image_guidance
-    return sampler_told(
-        steps=facts.default_steps if own.steps is None else own.steps,
-        guidance=facts.default_guidance if own.guidance is None else own.guidance,
-        image_guidance=facts.default_image_guidance if image is None else image,
-    )
-
-
-def maker_of(farm: Farm, board: Storyboard, stage: Stage = Stage.BASE) -> Maker:
-    return Maker(
-        revision=farm.model(stage).made_by,
-        machine=keys.machine_kind(farm.settings.device),
-        sampler=sampler_of(farm, board, stage),
+    model = farm.model(stage)
+    facts = model.facts
+    asked = board.sampler if stage is Stage.BASE else storyboard.Sampler()
+    image = asked.image_guidance
+    return RenderSettings(
+        revision=model.render_revision,
+        machine=machine_kind(farm.settings.device),
+        sampler=sampler_to_json(
+            steps=facts.default_steps if asked.steps is None else asked.steps,
+            guidance=facts.default_guidance if asked.guidance is None else asked.guidance,
+            image_guidance=facts.default_image_guidance if image is None else image,
+        ),
         negative_prompt=board.negative_prompt,
     )
 
@@ -138,75 +140,58 @@ def takes_allowed(farm: Farm, shot_id: str) -> int:
     return 1 if smoke(farm, board) else farm.settings.max_takes
 
 
-def slots_of(farm: Farm, context: ShotContext, seed: int) -> list[SegmentSlot]:
-    """What a take with this seed is made of, as this farm's models and settings have it."""
-    board, size = context.board, context.board.size
-    animatic = context.shot.draft_address and parse(context.shot.draft_address).digest
-    plan = plan_of(farm, context, seed)
-    base = base_keys(
-        plan,
-        context.wanted,
-        by=maker_of(farm, board),
-        size=size,
-        placed=context.placed,
-        digests=[parse(address).digest for address in context.renditions],
-        animatic=animatic,
+def plan_of(farm: Farm, context: ShotContext, attempt: int) -> TakePlan:
+    """A take's plan, as this farm's models and settings have it now. Loads no model."""
+
+    def stage_model(stage: Stage) -> StageModel:
+        return StageModel(
+            settings=settings_of(farm, context.board, stage),
+            geometry=farm.model(stage).geometry,
+            upscaler=upscaler_of(farm, context.board) if stage is Stage.UPSCALE else None,
+        )
+
+    return plan_take(
+        context.board,
+        context.shot.index,
+        attempt=attempt,
+        renditions=context.rendition_digests,
+        base=stage_model(Stage.BASE),
+        sr=None if context.board.upscale is None else stage_model(Stage.UPSCALE),
+        shot_seed=context.shot.seed,
     )
-    made = [(Stage.BASE, each, key) for each, key in zip(plan.segments, base, strict=True)]
-    if board.upscale is not None:
-        larger = plan_of(farm, context, seed, Stage.UPSCALE)
-        refined = upscale_keys(
-            larger,
-            by=maker_of(farm, board, Stage.UPSCALE),
-            upscaler=upscaler_of(farm, board),
-            size=board.target,
-            seed=seed,
-            placed=context.placed,
-            digests=[parse(address).digest for address in context.targets],
-            base=list(zip(plan.segments, base, strict=True)),
-        )
-        made += [
-            (Stage.UPSCALE, each, key) for each, key in zip(larger.segments, refined, strict=True)
-        ]
-    return [
-        SegmentSlot(
-            index=index,
-            key=key,
-            steps=int(sampler_of(farm, board, stage)["steps"]),
-            start=segment.start,
-            stop=segment.stop,
-            tail=segment.tail,
-            stage=stage,
-        )
-        for index, (stage, segment, key) in enumerate(made)
-    ]
 
 
-def plan_take(farm: Farm, shot_id: str, attempt: int) -> list[PlannedSegment]:
-    """Begin a take: its seed, its segments and their keys. Reads no model, only its revision.
+def begin_take(farm: Farm, shot_id: str, attempt: int) -> FarmTake:
+    """Plan a take and begin it: its seed, its segments and their keys are in the database.
 
     Raises:
-        StoryboardError: for a film to be enlarged that this farm's models cannot enlarge, or not
-            any more.
+        StoryboardError: for what this farm's models cannot render, or not any more.
     """
     context = context_of(farm, shot_id)
-    faults = folder_faults(context.board, farm.settings.weights, farm.settings.sr_weights)
-    if faults:
-        raise StoryboardError(faults)
-    seed = take_seed(context.shot.seed, attempt)
-    take = farm.repository.start_take(shot_id, attempt, seed)
-    slots = slots_of(farm, context, seed)
+    models = ModelFolders(base=farm.settings.weights, sr=farm.settings.sr_weights)
+    if errors := models.errors(context.board):
+        raise StoryboardError(errors)
+    plan = plan_of(farm, context, attempt)
+    take = farm.repository.start_take(shot_id, attempt, plan.seed)
+    slots = [
+        SegmentSlot(
+            index=each.index,
+            key=each.key,
+            steps=each.steps,
+            start=each.window.start,
+            stop=each.window.stop,
+            tail=each.window.tail,
+            stage=RowStage(each.stage.value),
+        )
+        for each in plan.segments
+    ]
     farm.repository.set_take_segments(take.id, slots)
     farm.repository.set_shot_state(shot_id, ShotState.RENDERING)
-    return [
-        PlannedSegment(
-            take_id=take.id,
-            index=slot.index,
-            key=slot.key,
-            steps=slot.steps,
-            stage=slot.stage,
-            number=sum(each.stage is slot.stage for each in slots[: slot.index]),
-            count=sum(each.stage is slot.stage for each in slots),
-        )
-        for slot in slots
-    ]
+    return FarmTake(
+        id=take.id,
+        shot_id=shot_id,
+        plan=plan,
+        renditions=context.renditions,
+        targets=context.targets,
+        draft_address=context.shot.draft_address,
+    )

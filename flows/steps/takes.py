@@ -1,60 +1,112 @@
-"""Decoding a take, and the gate's judgement of it."""
+"""The steps of a take on the farm: the engine's, with rows and bytes around them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import db.takes
 from db.models import Take
 from db.states import Verdict
-from db.takes import ScoreRow, StaleTake
+from db.takes import ScoreRow
 from dreamontage import scorer
-from dreamontage.intake import condition_label
-from flows.farm import Farm
-from flows.steps.finished import LostWork, latents_of
-from flows.steps.shots import context_of, plan_of, slots_of, stages_of
+from dreamontage.rendering.take_plan import PlannedSegment, StaleTake
+from flows.steps.shots import FarmTake
+from flows.studio.farm import Farm
 from storage import NotFound, Torn
 
+if TYPE_CHECKING:
+    from dreamontage.rendering.engine import Engine
 
-def decode_take(farm: Farm, take_id: str) -> str:
-    """Fuse and decode a take's segments, of its last stage, into its mezzanine; returns that one's
-    address.
+
+class LostFrames(RuntimeError):  # noqa: N818 - it says what happened
+    """A take's frames are not in the store any more. The take is open to be decoded again."""
+
+
+def engine_of(farm: Farm, take: FarmTake) -> Engine:
+    """The engine with the farm's models, its ledger, and the take's renditions."""
+    # torch comes with the engine, and planning and assembly need none.
+    from dreamontage.rendering.engine import Engine
+    from flows.steps.postgres_ledger import PostgresLedger
+    from flows.studio.model import FarmModels
+
+    return Engine(
+        ledger=PostgresLedger(farm),
+        models=FarmModels(farm),
+        assets=lambda: _assets(farm, take),
+        checkpoint_every=farm.settings.checkpoint_every,
+    )
+
+
+@contextmanager
+def _assets(farm: Farm, take: FarmTake) -> Iterator[FetchedAssets]:
+    with farm.scratch() as folder:
+        yield FetchedAssets(farm, take, folder)
+
+
+@dataclass(frozen=True)
+class FetchedAssets:
+    """A take's renditions, fetched from the store when they are asked for."""
+
+    farm: Farm
+    take: FarmTake
+    folder: Path
+
+    def rendition(self, index: int) -> Path:
+        return self._fetched(self.take.renditions[index], f"rendition{index}")
+
+    def target(self, index: int) -> Path:
+        return self._fetched(self.take.targets[index], f"target{index}")
+
+    def animatic(self) -> Path | None:
+        address = self.take.draft_address
+        return None if address is None else self._fetched(address, "draft")
+
+    def _fetched(self, address: str, name: str) -> Path:
+        path = self.folder / name
+        return path if path.exists() else self.farm.store.fetch(address, path)
+
+
+def encode_prompts(farm: Farm, take: FarmTake) -> int:
+    """Make sure that all prompts of a take are encoded; how many were new."""
+    return engine_of(farm, take).encode_prompts(take.plan)
+
+
+def render_segment(
+    farm: Farm,
+    take: FarmTake,
+    segment: PlannedSegment,
+    *,
+    progress: Callable[[int, int], None] = lambda step, steps: None,
+    waiting: Callable[[str], None] = lambda holder: None,
+) -> int:
+    """As `Engine.render_segment`, which says what it raises."""
+    engine = engine_of(farm, take)
+    return engine.render_segment(take.plan, segment, progress=progress, waiting=waiting)
+
+
+def enlarge_take(farm: Farm, take: FarmTake) -> int:
+    """As `Engine.enlarge`."""
+    return engine_of(farm, take).enlarge(take.plan)
+
+
+def decode_take(farm: Farm, take: FarmTake) -> str:
+    """Decode a take into its mezzanine; that one's address.
 
     Raises:
-        LostWork: when latents are not in the store any more.
-        StaleTake: when the take is planned for another model, or is by the time it is decoded.
+        StaleTake: when the take was planned for another model, or is planned otherwise by now.
     """
-    from dreamontage.take import write_take
-    from flows.model import pipeline_of
-
-    take = farm.repository.take(take_id)
-    if take.mezzanine_address is not None:
-        return take.mezzanine_address
-    context = context_of(farm, take.shot_id)
-    slots = farm.repository.take_segments(take_id)
-    keys = [slot.key for slot in slots]
-    if keys != [slot.key for slot in slots_of(farm, context, take.seed)]:
-        raise StaleTake(f"take {take_id} was planned for another model: plan it again")
-    last = stages_of(context.board)[-1]
-    segments = plan_of(farm, context, take.seed, last).segments
-    shown = [slot.key for slot in slots if slot.stage is last]
-    pipe = pipeline_of(farm, last)
+    row = farm.repository.take(take.id)
+    if row.mezzanine_address is not None:
+        return row.mezzanine_address
     with farm.scratch() as folder:
-        film = write_take(
-            pipe.vae,
-            (
-                (segment, latents_of(farm, key))
-                for segment, key in zip(segments, shown, strict=True)
-            ),
-            folder / "take.mkv",
-            frames=context.shot.frames,
-            width=context.board.target.width,
-            height=context.board.target.height,
-            fps=context.fps,
-        )
+        film = engine_of(farm, take).decode(take.plan, folder / "take.mkv")
         address = farm.store.put("takes", film, ".mkv")
-    farm.repository.finish_take(take_id, address, made_of=keys)
+    with _stale_is_planned_again():
+        farm.repository.finish_take(take.id, address, segment_keys=take.plan.keys)
     return address
 
 
@@ -62,16 +114,16 @@ def fetch_mezzanine(farm: Farm, take: Take, path: Path) -> Path:
     """A decoded take's frames, as a file.
 
     Raises:
-        LostWork: when they are not in the store any more; the take is then open to be decoded.
+        LostFrames: when they are not in the store any more.
     """
     if take.mezzanine_address is None:
-        raise LostWork(f"take {take.id} has no frames, or not any more: decode it")
+        raise LostFrames(f"take {take.id} has no frames, or not any more: decode it")
     try:
         return farm.store.fetch(take.mezzanine_address, path)
     except (NotFound, Torn) as error:
         farm.store.delete(take.mezzanine_address)
-        farm.repository.forget_mezzanine(take.id, take.mezzanine_address)
-        raise LostWork(f"the frames of take {take.id} are lost: decode it again") from error
+        farm.repository.clear_mezzanine(take.id, take.mezzanine_address)
+        raise LostFrames(f"the frames of take {take.id} are lost: decode it again") from error
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,45 +135,42 @@ class Judged:
     scores: Sequence[ScoreRow]
 
 
-def gate_take(farm: Farm, take_id: str, *, takes_left: int) -> Judged:
+def gate_take(farm: Farm, take: FarmTake, *, takes_left: int) -> Judged:
     """Measure a decoded take, judge it by the farm's thresholds, and store both.
 
     Raises:
-        LostWork: when it has no frames.
+        LostFrames: when it has no frames.
         StaleTake: when it has others by the time it is judged.
     """
-    take = farm.repository.take(take_id)
-    context = context_of(farm, take.shot_id)
-    plans = [plan_of(farm, context, take.seed, stage) for stage in stages_of(context.board)]
-    with farm.scratch() as folder:
-        film = scorer.Film(
-            path=fetch_mezzanine(farm, take, folder / "take.mkv"),
-            fps=context.fps,
-            marks=tuple(
-                scorer.Mark(
-                    frame=placed.frame,
-                    frames=placed.frames,
-                    picture=farm.store.fetch(address, folder / f"condition{placed.index}"),
-                    label=condition_label(placed, context.fps),
-                )
-                for placed, address in zip(context.placed, context.targets, strict=True)
-            ),
-            # Where windows of either stage meet.
-            joins=tuple(sorted({join for plan in plans for join in plan.joins})),
-            loop=context.wanted.loop,
-        )
-        scores = scorer.measure(film)
+    from dreamontage.rendering.engine import gate_film
+
+    row = farm.repository.take(take.id)
+    with _assets(farm, take) as assets:
+        mezzanine = fetch_mezzanine(farm, row, assets.folder / "take.mkv")
+        scores = scorer.measure(gate_film(take.plan, mezzanine, assets))
     judgement = scorer.judge(
-        scores, _thresholds(farm), takes_left=max(0, takes_left), fps=context.fps
+        scores, _thresholds(farm), takes_left=max(0, takes_left), fps=take.plan.fps
     )
     rows = [
         ScoreRow(name=score.name, value=score.value, frame=score.frame, detail=score.detail)
         for score in scores
     ]
     verdict = Verdict(judgement.verdict.value)
-    assert take.mezzanine_address is not None
-    farm.repository.judge_take(take_id, verdict, judgement.reasons, rows, of=take.mezzanine_address)
+    assert row.mezzanine_address is not None
+    with _stale_is_planned_again():
+        farm.repository.judge_take(
+            take.id, verdict, judgement.reasons, rows, mezzanine_address=row.mezzanine_address
+        )
     return Judged(verdict=verdict, reasons=judgement.reasons, scores=rows)
+
+
+@contextmanager
+def _stale_is_planned_again() -> Iterator[None]:
+    """The database says that a take is stale by its own exception: it knows nothing of ours."""
+    try:
+        yield
+    except db.takes.StaleTake as error:
+        raise StaleTake(str(error)) from error
 
 
 def _thresholds(farm: Farm) -> list[scorer.Threshold]:

@@ -1,10 +1,12 @@
-"""Intervals of action from the camera's speed, and words for them. **[ours]**: the paper does not
-say how it cuts its videos into actions, and captions them with a model that is not at hand.
+"""Intervals of action from the camera's speed, and captions for them.
 
-The track of the camera is cut where its move changes in kind. Within an action the speed of each
-part (pan, tilt, zoom, roll) is a parabola over time, which is what easing makes of a move; the cut
-of the whole track that leaves least of it unexplained, at a price for each action, is found by
-dynamic programming. Neighbours that would be worded alike become one.
+**[ours]**: the paper does not say how it divides its videos into actions, and we do not have the
+model that captions them.
+
+The camera's track is divided where the kind of move changes. Within an action the speed of each
+part (pan, tilt, zoom, roll) is a parabola over time, as of an eased move. Dynamic programming finds
+the division with the smallest unexplained rest plus a price for each action. Neighbours with equal
+captions become one action.
 
 Shapes: T frames, 4 parts of the speed (`motion.Track`), S steps of a grid over time, A actions.
 """
@@ -19,25 +21,25 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from dreamontage.training.captions import Action
 from dreamontage.training.curation.motion import Track
+from dreamontage.training.synthetic.captions import Action
 
 SHORTEST = Fraction(1, 2)
-"""Seconds of an action, at least."""
+"""The least seconds of an action."""
 
 LONGEST = Fraction(20)
-"""Seconds over which one parabola is fitted at most; longer moves of a kind are joined again."""
+"""The most seconds of one parabola; longer moves of one kind are joined again."""
 
 MOVING = 0.02
-"""Speed, in shares of the picture's longer side a second, below which a camera holds still."""
+"""Speed, in shares of the picture's longer side a second, below which the camera holds still."""
 
 ALSO = 0.5
-"""A second part of the move is named where it has at least this share of the first one's way."""
+"""A second part of the move is named if its speed is at least this share of the first's."""
 
 _GRID = Fraction(1, 8)  # seconds
-_PRICE = 4.0  # of an action, in variances of the track's noise, for each of its 12 numbers
-_NOISE = 0.01  # of a speed over a step of the grid, at least
-_RELATIVE = 0.12  # the same, as a share of the speed: flow errs more on fast moves
+_PRICE = 4.0  # of an action, in variances of the track's noise, for each of its 12 coefficients
+_NOISE = 0.01  # the least noise of a speed over a step of the grid
+_RELATIVE = 0.12  # the same, as a share of the speed: flow has larger errors on fast moves
 _DIPS = 3  # coefficients of a parabola
 
 _WORDS = (
@@ -49,7 +51,7 @@ _WORDS = (
 
 
 def find_actions(track_T4: Track, fps: Fraction) -> list[Action]:
-    """The actions of a film of T + 1 frames, worded; together they cover it."""
+    """The actions of a film of T + 1 frames, with captions; together they cover it."""
     frames = len(track_T4) + 1
     bounds = [0, *_changes(track_T4, fps), frames]
     actions = [
@@ -60,7 +62,7 @@ def find_actions(track_T4: Track, fps: Fraction) -> list[Action]:
 
 
 def word_move(track_T4: Track) -> str:
-    """'the camera pans left and zooms in', for the way that the camera comes in these frames."""
+    """'the camera pans left and zooms in', for the camera's mean speed in these frames."""
     if not len(track_T4):
         return "the camera holds still"
     speed_4 = track_T4.mean(axis=0)
@@ -91,7 +93,7 @@ def _joined(actions: Sequence[Action]) -> Iterator[Action]:
 
 @dataclass(frozen=True, kw_only=True)
 class _Sums:
-    """Running sums over a track's steps, of which any stretch's parabola is fitted at once."""
+    """Running sums over a track's steps, which give the fit of any part without a loop."""
 
     moments: NDArray[np.float64]  # (S + 1, 3, 3)
     shares: NDArray[np.float64]  # (S + 1, 3, 4)
@@ -109,7 +111,7 @@ class _Sums:
         )
 
     def unexplained(self, starts: NDArray[np.int64], stop: int) -> NDArray[np.float64]:
-        """What the best parabolas leave of the steps [start, stop), for each of the starts, in
+        """The squared rest of the best parabolas over the steps [start, stop), for each start, in
         variances of the noise."""
         moments = self.moments[stop] - self.moments[starts]
         shares = self.shares[stop] - self.shares[starts]
@@ -129,7 +131,7 @@ def _changes(track_T4: Track, fps: Fraction) -> list[int]:
     least = max(1, round(SHORTEST * fps / stride))
     if count < 2 * least:
         return []
-    # A track that begins a step later than it is cut leaves its remainder at the end.
+    # A remainder that fills no step is at the track's end.
     steps_S4 = track_T4[: count * stride].reshape(count, stride, 4).mean(1)
     jitter = 1.48 * float(np.median(np.abs(np.diff(steps_S4, 2, axis=0)))) / 6**0.5
     speed_S = np.linalg.norm(steps_S4, axis=1)

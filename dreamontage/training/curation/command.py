@@ -1,4 +1,4 @@
-"""What `dreamontage curate` does: its options made into settings, a run, and what it prints."""
+"""What `dreamontage curate` does: settings from its options, the run, and its output."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from typing import Any
 
 from rich.console import Console
 
+from dreamontage.files import read_json
 from dreamontage.models.codec import LinearCodec
-from dreamontage.plan import Geometry, read_json
+from dreamontage.planning.geometry import Geometry
 from dreamontage.training.curation import report
 from dreamontage.training.curation.encode import load_autoencoder
 from dreamontage.training.curation.judge import Limits
@@ -23,12 +24,12 @@ from dreamontage.training.curation.target import Target
 from dreamontage.training.curation.videos import Curation
 
 _SIZE = {True: (128, 80), False: (832, 480)}  # for our own codec, and for Wan's
-_MULTIPLE = 16  # where only an autoencoder is given, and no DiT says what its patch is
+_MULTIPLE = 16  # for an autoencoder alone, without a DiT whose patch is known
 
 
 @dataclass(frozen=True, kw_only=True)
 class Choices:
-    """The command's options, as they were given."""
+    """The command's options, as the user gave them."""
 
     weights: Path
     device: str = "cpu"
@@ -48,7 +49,7 @@ class Choices:
 
 
 def run(folder: Path, out: Path, choices: Choices, *, progress: Progress) -> Curated:
-    """Raises ValueError naming the option that cannot be, and as `run.curate` does."""
+    """Raises ValueError naming an impossible option, and as `run.curate` does."""
     curation = curation_of(choices)
     autoencoder = None
     if not choices.report_only:
@@ -57,7 +58,7 @@ def run(folder: Path, out: Path, choices: Choices, *, progress: Progress) -> Cur
 
 
 def curation_of(choices: Choices) -> Curation:
-    """The settings that the options name. Raises ValueError naming the one that cannot be."""
+    """The settings that the options name. Raises ValueError naming an impossible option."""
     if choices.stills_every not in (1, 2, 4):
         raise ValueError(f"--stills-every = {choices.stills_every} must be 1, 2 or 4")
     limits = Limits(
@@ -79,7 +80,7 @@ def curation_of(choices: Choices) -> Curation:
 
 
 def _target(choices: Choices) -> Target:
-    """The size and rate that were asked for, on the grid of the model."""
+    """Size and frame rate from the options, on the grid of the model."""
     own = choices.weights / "vae" if (choices.weights / "vae").is_dir() else choices.weights
     ours = read_json(own / "config.json").get("_class_name") == LinearCodec.__name__
     width, height = _SIZE[ours]
@@ -117,7 +118,7 @@ def _hook(option: str, place: str | None) -> Callable[..., Any] | None:
 
 
 def show(made: Curated, out: Path, console: Console) -> None:
-    """Print the counts, and where things are."""
+    """Print the counts, and the paths of the results."""
     console.print(report.table(made.entries))
     if made.clips is not None:
         console.print(f"{made.clips} clips in {out}", soft_wrap=True, markup=False)

@@ -1,9 +1,9 @@
-"""A kept video -> its latents with posterior mean and variance, and stills encoded alone.
+"""An accepted video -> its latents with posterior mean and variance, and stills encoded alone.
 
 Whole-video latents are computed once and windows drawn from them (DreaMontage, "Adaptive Tuning").
-A still condition is a frame *re-encoded alone*, which cannot be had from them; so candidate frames
-are encoded alone here: every fourth, which are the frames that end a latent and where a clip
-condition can begin, and those where an action begins or ends.
+A still condition is a frame *re-encoded alone*, which cannot be computed from them. So candidate
+frames are encoded alone here: every fourth one, where a latent ends and a clip condition can begin,
+and those where an action begins or ends.
 
 Shapes: B = 1, C = 3 colours, T frames, Z latent channels, L latent frames, K stills, H W height and
 width of either.
@@ -25,24 +25,24 @@ from dreamontage.models.autoencoder import StreamingEncoder
 from dreamontage.models.codec import LinearCodec
 from dreamontage.models.folder import folder_revision
 from dreamontage.models.loading import autoencoder_folder, autoencoder_of
-from dreamontage.pictures import pixels
+from dreamontage.sampling.conditioning.pictures import pixels
 from dreamontage.timeline import TEMPORAL_STRIDE, padded
-from dreamontage.training.captions import Action
 from dreamontage.training.curation.flow import Pixels
 from dreamontage.training.curation.measure import Measurement
 from dreamontage.training.curation.target import Target
-from dreamontage.training.shards import Codec, Facts, StoredClip
+from dreamontage.training.datasets.shards import Codec, Facts, StoredClip
+from dreamontage.training.synthetic.captions import Action
 
 _STILLS_AT_ONCE = 8
 
 
 @dataclass(frozen=True, kw_only=True)
-class Wanted:
-    """How a video is to be stored.
+class EncodeRequest:
+    """How to store a video.
 
-    key and name: the clip's in the data set. longest: seconds, as it was measured with.
-    stills_every: frames between stills, a divisor of 4. At 4 stills stand where latents end; at 1
-    anywhere, for four times the room.
+    key and name: of the clip in the data set. longest: seconds, as in its measurement.
+    stills_every: frames between stills, a divisor of 4. With 4 there are stills where latents end;
+    with 1 at every frame, in four times the space.
     """
 
     key: str
@@ -53,7 +53,7 @@ class Wanted:
 
 
 def codec_facts(vae: Any, revision: str) -> Codec:
-    """What a data set says of its autoencoder: LinearCodec, or any with diffusers' Wan config."""
+    """A data set's record of its autoencoder: LinearCodec, or any with diffusers' Wan config."""
     return Codec(
         name=type(vae).__name__,
         revision=revision,
@@ -64,7 +64,7 @@ def codec_facts(vae: Any, revision: str) -> Codec:
 
 
 def load_autoencoder(folder: Path, device: str = "cpu") -> tuple[Any, Codec]:
-    """The autoencoder of a model's folder, or of its own, in diffusers' layout.
+    """The autoencoder in a model's folder or in its own folder, in diffusers' layout.
 
     Raises ValueError when the folder holds none.
     """
@@ -74,7 +74,7 @@ def load_autoencoder(folder: Path, device: str = "cpu") -> tuple[Any, Codec]:
 
 
 def encode_video(
-    vae: Any, path: Path, found: Measurement, actions: Sequence[Action], wanted: Wanted
+    vae: Any, path: Path, found: Measurement, actions: Sequence[Action], wanted: EncodeRequest
 ) -> StoredClip:
     """Encode a measured video. Raises ValueError when it cannot be decoded."""
     info = media.probe(path)
@@ -116,26 +116,26 @@ def encode_frames(
     scores: Mapping[str, float],
     stills_every: int = TEMPORAL_STRIDE,
 ) -> StoredClip:
-    """Encode `count` frames, less what they have over 1 + 4k; one latent's frames are in memory."""
+    """Encode `count` frames, cut to 1 + 4k. Only the frames of one latent are in memory."""
     if stills_every < 1 or TEMPORAL_STRIDE % stills_every:
         raise ValueError(f"stills_every = {stills_every} must divide {TEMPORAL_STRIDE}")
-    kept = padded(count)
-    kept -= TEMPORAL_STRIDE if kept > count else 0
+    frame_count = padded(count)
+    frame_count -= TEMPORAL_STRIDE if frame_count > count else 0
     actions = [
-        Action(start=each.start, stop=min(each.stop, kept), text=each.text)
+        Action(start=each.start, stop=min(each.stop, frame_count), text=each.text)
         for each in actions
-        if each.start < kept
+        if each.start < frame_count
     ]
     borders = {frame for action in actions for frame in (action.start, action.stop)}
-    wanted = {frame for frame in borders | {0, kept - 1} if frame < kept}
-    wanted |= set(range(0, kept, stills_every))
+    wanted = {frame for frame in borders | {0, frame_count - 1} if frame < frame_count}
+    wanted |= set(range(0, frame_count, stills_every))
     encoder = StreamingEncoder(vae)
     means: list[Tensor] = []
     logvars: list[Tensor] = []
     stills: list[Tensor] = []
     waiting: list[Tensor] = []
     height = width = 0
-    for first, video_BCTHW in _runs(frames, kept):
+    for first, video_BCTHW in _runs(frames, frame_count):
         height, width = video_BCTHW.shape[3:]
         posterior = encoder(video_BCTHW)
         means.append(posterior.mean[0].cpu().half())
@@ -162,7 +162,7 @@ def encode_frames(
             fps=fps,
             width=width,
             height=height,
-            frames=kept,
+            frames=frame_count,
             latents=mean_ZLHW.shape[1],
             latent_height=mean_ZLHW.shape[2],
             latent_width=mean_ZLHW.shape[3],
@@ -176,18 +176,20 @@ def encode_frames(
     )
 
 
-def _runs(frames: Iterable[Pixels], kept: int) -> Iterator[tuple[int, Tensor]]:
-    """A latent's frames at a time, with the number of their first: 1, then 4, 4, ..."""
+def _runs(frames: Iterable[Pixels], frame_count: int) -> Iterator[tuple[int, Tensor]]:
+    """The frames of one latent at a time (1, then 4, 4, ...), with the number of the first."""
     run: list[Pixels] = []
     index = -1
-    for index, frame_HWC in zip(range(kept), frames, strict=False):
+    for index, frame_HWC in zip(range(frame_count), frames, strict=False):
         run.append(frame_HWC)
         if index % TEMPORAL_STRIDE == 0:
             height, width = frame_HWC.shape[:2]
             yield index - len(run) + 1, pixels(run, height, width)
             run = []
-    if index + 1 != kept:
-        raise ValueError(f"the video gave {index + 1} frames, and {kept} when it was measured")
+    if index + 1 != frame_count:
+        raise ValueError(
+            f"the video gave {index + 1} frames, and {frame_count} when it was measured"
+        )
 
 
 @torch.no_grad()

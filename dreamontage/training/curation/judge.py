@@ -1,7 +1,7 @@
-"""Which videos are kept: the paper's filters in the paper's order, on what was measured.
+"""Which videos are accepted: the paper's filters in the paper's order, on the measurements.
 
 The paper (section 3.2) gives the order and no limit; every number here is ours. The first filter
-that a video fails is its reason, and later ones are not asked.
+that a video fails is the reason, and later ones are not evaluated.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dreamontage.training.curation.target import Target
 
 
 class Rule(StrEnum):
-    """What a video can be dropped for, in the order in which it is asked."""
+    """The rules that can drop a video, in their order. The values are stored in reports."""
 
     READABLE = "cannot be used"
     NEW = "seen before"
@@ -33,11 +33,11 @@ class Rule(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """What is asked of a video **[ours]**.
+    """The limits of the rules **[ours]**.
 
-    least_pixels: a share of the training's; less would be mostly made up by the enlargement.
-    shortest: seconds. fewest_fps: a share of the training's rate; slower films would stutter.
-    most_alike: None for what the embedder counts as alike.
+    least_pixels: as a share of the training's; of a smaller picture, most would be interpolated.
+    shortest: seconds. fewest_fps: as a share of the training's rate; slower films would stutter.
+    most_alike: None for the embedder's own limit.
     """
 
     least_pixels: float = 0.5
@@ -52,13 +52,13 @@ class Limits:
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """kept, or the rule that a video fails and why, for people."""
+    """`rule`: None for an accepted video, else the rule that it fails. `reason`: for people."""
 
     rule: Rule | None
     reason: str
 
     @property
-    def kept(self) -> bool:
+    def accepted(self) -> bool:
         return self.rule is None
 
 
@@ -68,9 +68,9 @@ def judge(
     """The verdict on one video.
 
     Args:
-        target: what the training wants.
-        alike: the embedder's own limit, where `limits` has none.
-        seen: the digests of the videos before this one, and those videos' names.
+        target: size and rate of the training.
+        alike: the embedder's own limit, used if `limits` has none.
+        seen: digests of the videos before this one, and their names.
     """
     if found.fault is not None:
         return Verdict(rule=Rule.READABLE, reason=found.fault)

@@ -1,9 +1,9 @@
-"""How alike two pictures are: the cosine of their embeddings, as the paper has it of CLIP's.
+"""How alike two pictures are: the cosine of their embeddings; the paper uses CLIP's.
 
-The paper drops videos whose first and last frames are alike: they go nowhere that a model could
-learn to go. `Clip` is the paper's embedding, from a folder in transformers' layout. `Layout` is for
-those who have none **[ours]**: it needs no weights and knows no meaning. Two views of one person
-are alike to CLIP and not to it; it drops what stays where it is or comes back to it, no more.
+The paper drops videos whose first and last frames are alike, because a model learns no transition
+from them. `Clip` is the paper's embedding, from a folder in transformers' layout. `Layout` needs no
+weights **[ours]**, and does not measure meaning. Two views of one person are alike by CLIP and not
+by `Layout`, which only finds videos that stay where they are or return there.
 
 Shapes: H height, W width, C colour (RGB, uint8), D numbers of an embedding.
 """
@@ -28,12 +28,12 @@ class Embedder(Protocol):
 
     @property
     def name(self) -> str:
-        """Tells it from every other one; kept beside the likenesses that it has found."""
+        """A name of its own, stored beside the likenesses that it measured."""
         ...
 
     @property
     def alike(self) -> float:
-        """The cosine from which on two pictures are alike to it, unless somebody knows better."""
+        """The default limit: from this cosine on, two pictures are alike."""
         ...
 
     def __call__(self, image_HWC: Pixels) -> NDArray[np.float64]:
@@ -49,14 +49,14 @@ def likeness(embed: Embedder, a_HWC: Pixels, b_HWC: Pixels) -> float:
 
 
 class Layout:
-    """What stands where, in which colours, and along which edges; a third each.
+    """Layout, edges and colours, a third each.
 
-    Three vectors of length 1: a coarse picture less its mean, in Lab; the slopes' directions in
-    each of 8 x 8 cells; the roots of a colour histogram.
+    Three vectors of length 1: a coarse picture less its mean, in Lab; the gradients' directions in
+    each of 8 x 8 cells; the square roots of a colour histogram.
     """
 
     name = "layout-1"
-    # Over worlds' clips: above 0.9 a sixteenth of a second apart, below 0.8 after five seconds.
+    # On clips of worlds: above 0.9 after a sixteenth of a second, below 0.8 after five seconds.
     alike = 0.9
 
     def __call__(self, image_HWC: Pixels) -> NDArray[np.float64]:
@@ -78,7 +78,7 @@ def _edges(light_HW: Floats) -> NDArray[np.float64]:
     soft_HW = cv2.GaussianBlur(light_HW, (0, 0), 1.0)
     x_HW = cv2.Sobel(soft_HW, cv2.CV_32F, 1, 0)
     y_HW = cv2.Sobel(soft_HW, cv2.CV_32F, 0, 1)
-    # An edge has no sign: dark on bright is bright on dark.
+    # An edge has no sign: dark on bright equals bright on dark.
     bins_HW = np.floor(np.mod(np.arctan2(y_HW, x_HW), np.pi) / np.pi * _DIRECTIONS)
     bins_HW = bins_HW.astype(np.int64) % _DIRECTIONS
     rows_HW, columns_HW = np.indices(light_HW.shape) * _CELLS // _SIDE
@@ -99,11 +99,11 @@ def _colours(lab_HWC: Floats) -> NDArray[np.float64]:
 class Clip:
     """CLIP's image embedding, from a folder with a `CLIPModel` and its image processor."""
 
-    alike = 0.95  # the paper gives no number, and no CLIP weights were at hand to find one with
+    alike = 0.95  # the paper gives no number, and we had no CLIP weights to find one
 
     def __init__(self, folder: Path, device: str = "cpu") -> None:
         """Raises ValueError when the folder holds no such model."""
-        # Seconds to import, and only who has a folder needs them.
+        # These imports take seconds, and are only needed with a folder.
         import torch
         from transformers import CLIPImageProcessor, CLIPVisionModelWithProjection
 

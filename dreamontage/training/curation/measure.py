@@ -1,16 +1,16 @@
-"""Everything that is measured of a video, in one pass over its frames; nothing is judged here.
+"""All measurements of a video, in one pass over its frames, without a verdict.
 
-What is read is what a model would be trained on: the video's first `longest` seconds, upright, at
-the training's frame rate. The scores, all of every video that can be read:
+The frames are those that a model would be trained on: the video's first `longest` seconds, upright,
+at the training's frame rate. The scores, which every readable video has:
 
     cuts          ends of shots (`shots`)
     likeness      cosine of the first and the last frame's embeddings (`likeness`)
     quality       technical quality, or another judge's score (`quality`)
     shake, motion strength of the camera's jitter and of the motion (`motion`)
-    pose          how clear the pose of people is, by a hook; not there without one
+    pose          how clear the pose of people is, by a hook; missing without a hook
 
-There is no model of poses in this project. A hook for one takes a picture and gives None where
-nobody is in it, else a number from 0 (all hidden) to 1.
+This project has no pose model. A hook for one takes a picture. It returns None if there are no
+people in it, else a number from 0 (all hidden) to 1.
 """
 
 from __future__ import annotations
@@ -26,31 +26,32 @@ import numpy as np
 from PIL import Image
 
 from dreamontage import media
-from dreamontage.keys import file_digest
+from dreamontage.digests import file_digest
+from dreamontage.media.optical_flow import DenseFlow
 from dreamontage.timeline import frame_at
-from dreamontage.training.captions import Action
 from dreamontage.training.curation import flow, quality
 from dreamontage.training.curation.actions import find_actions
 from dreamontage.training.curation.flow import Pixels
 from dreamontage.training.curation.likeness import Embedder, Layout, likeness
-from dreamontage.training.curation.motion import MotionWatcher
-from dreamontage.training.curation.shots import ShotWatcher
+from dreamontage.training.curation.motion import CameraMotionEstimator
+from dreamontage.training.curation.shots import ShotDetector
+from dreamontage.training.synthetic.captions import Action
 
 FORMAT = 1
-"""Raise it when the same video would be measured otherwise than before."""
+"""Increase it when the measurement of an unchanged video changes."""
 
 WORKING_SIDE = 384
 """Pixels of the longer side at which frames are read."""
 
 Pose = Callable[[Pixels], float | None]
 
-_RIBBON = 8  # a side over the other one, at most
-_PICTURES = 5  # that stand for a film where one number is wanted of many frames
+_RIBBON = 8  # the longer side over the shorter one, at most
+_PICTURES = 5  # sampled frames for measures that need few of them
 _STRIP, _STRIP_HEIGHT = 6, 72  # pictures in a report, and their height
 
 
 def _name_of(hook: object) -> str:
-    """How a hook is known: by its own name, else by where it was defined."""
+    """A hook's name: its own, else where it was defined."""
     name = getattr(hook, "name", None)
     where = (
         f"{getattr(hook, '__module__', '')}:{getattr(hook, '__qualname__', type(hook).__name__)}"
@@ -60,10 +61,10 @@ def _name_of(hook: object) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Measures:
-    """What is measured, and how.
+    """The measures, and their settings.
 
-    side: pixels of the longer side that the model is trained at; sharpness is judged there.
-    judge: another measure of quality than `quality.marks`. pose: the hook for people.
+    side: the longer side in pixels that the model is trained at; sharpness is measured there.
+    judge: a measure of quality in place of `quality.marks`. pose: the hook for people.
     """
 
     fps: Fraction = Fraction(16)
@@ -74,7 +75,7 @@ class Measures:
     pose: Pose | None = None
 
     def facts(self) -> dict[str, str | int | float | None]:
-        """What determines the numbers, besides the video: equal facts, equal measurements."""
+        """What determines the numbers besides the video: equal facts give equal measurements."""
         return {
             "format": FORMAT,
             "fps": str(self.fps),
@@ -88,10 +89,10 @@ class Measures:
 
 @dataclass(frozen=True, kw_only=True)
 class Measurement:
-    """What was found in one video. `fault`: why it cannot be used at all; the rest is then empty.
+    """The measurements of one video. `fault`: why it cannot be used; the rest is then empty.
 
-    frames: how many were read, at the training's rate. seconds: of the whole video. details: a
-    word on a score, for people. strip: a row of its pictures, JPEG.
+    frames: how many were read, at the training's rate. seconds: of the whole video. details: an
+    explanation of a score, for people. strip: a row of its pictures, JPEG.
     """
 
     digest: str
@@ -108,25 +109,25 @@ class Measurement:
 
     def to_json(self) -> dict[str, Any]:
         """All but the strip."""
-        told = asdict(self)
-        del told["strip"]
-        return told
+        data = asdict(self)
+        del data["strip"]
+        return data
 
     @classmethod
-    def from_json(cls, told: Mapping[str, Any], strip: bytes = b"") -> Self:
-        actions = tuple(Action(**action) for action in told["actions"])
-        return cls(**{**told, "actions": actions, "strip": strip})
+    def from_json(cls, data: Mapping[str, Any], strip: bytes = b"") -> Self:
+        actions = tuple(Action(**action) for action in data["actions"])
+        return cls(**{**data, "actions": actions, "strip": strip})
 
 
 def measure(path: Path, measures: Measures) -> Measurement:
-    """Measure a video. A file that cannot be used is told, whatever is wrong with it."""
+    """Measure a video. Nothing is raised: the result has a `fault` if the file cannot be used."""
     digest = ""
     try:
         digest = file_digest(path)
         return _measure(path, digest, measures)
-    except Exception as error:  # decoders of hostile bytes fail in every way there is
-        told = " ".join(str(error).replace(f"{path}: ", "").split()) or type(error).__name__
-        return Measurement(digest=digest, fault=told)
+    except Exception as error:  # decoders of hostile bytes raise errors of all kinds
+        message = " ".join(str(error).replace(f"{path}: ", "").split()) or type(error).__name__
+        return Measurement(digest=digest, fault=message)
 
 
 def _measure(path: Path, digest: str, measures: Measures) -> Measurement:
@@ -136,14 +137,14 @@ def _measure(path: Path, digest: str, measures: Measures) -> Measurement:
     assert info.duration is not None
     assert info.fps is not None
     if max(info.width, info.height) > _RIBBON * min(info.width, info.height):
-        raise ValueError(f"is {info.width}x{info.height}: nobody films in that shape")
+        raise ValueError(f"is {info.width}x{info.height}: too narrow to be a film")
     scale = min(1.0, WORKING_SIDE / max(info.width, info.height))
     width, height = (max(8, round(side * scale)) for side in (info.width, info.height))
     end = measures.longest if info.duration > measures.longest else None
     count = frame_at(info.duration if end is None else end, measures.fps)
     wanted = {round(place) for place in np.linspace(0, max(0, count - 1), _STRIP)}
-    shots, motion = ShotWatcher(measures.fps), MotionWatcher(measures.fps)
-    optical = flow.estimator()
+    shots, motion = ShotDetector(measures.fps), CameraMotionEstimator(measures.fps)
+    dense_flow = DenseFlow()
     before_HW: Pixels | None = None
     pictures: list[Pixels] = []
     frame_HWC = None
@@ -153,9 +154,9 @@ def _measure(path: Path, digest: str, measures: Measures) -> Measurement:
     )
     for index, frame_HWC in enumerate(stream):
         grey_HW = flow.small(frame_HWC)
-        flow_HW2 = None if before_HW is None else optical.calc(before_HW, grey_HW, None)
-        shots.see(index, frame_HWC, grey_HW, flow_HW2)
-        motion.see(index, grey_HW, flow_HW2)
+        flow_HW2 = None if before_HW is None else dense_flow(before_HW, grey_HW)
+        shots.update(index, frame_HWC, grey_HW, flow_HW2)
+        motion.update(index, grey_HW, flow_HW2)
         before_HW = grey_HW
         if index in wanted:
             pictures.append(frame_HWC)

@@ -1,4 +1,4 @@
-"""What was measured of a folder's videos, kept on the disk so that nothing is measured twice."""
+"""Measurements of a folder's videos, stored on disk so that nothing is measured twice."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from dreamontage.media.process import replacing
+from dreamontage.files import write_text
 from dreamontage.training.curation.measure import Measurement, measure
 from dreamontage.training.curation.videos import Curation
 
-DEATHS = 3
-"""Processes that may die while they look at a file before it is left alone."""
+MAX_CRASHES = 3
+"""After so many processes have died while measuring a file, it is not measured again."""
 
 
 def measure_once(folder: Path, name: str, measured: Path, curation: Curation) -> Measurement:
-    """Measure a video, or read what was measured of the same file in the same way.
+    """Measure a video, or read the stored measurement of the same file with the same measures.
 
-    One that cannot be used is looked at again in the next run: it may have been the disk, or a
-    hook, that failed. Only what brings processes down is left alone for good.
+    A video that cannot be used is measured again in the next run, because the disk or a hook may
+    have failed. Only a file that kills processes is never measured again.
     """
     path = folder / name
     file = measured / f"{hashlib.sha256(name.encode()).hexdigest()[:32]}.json"
     try:
         stat = path.stat()
-    except OSError as error:  # gone since the folder was listed
+    except OSError as error:  # deleted since the folder was listed
         return Measurement(digest="", fault=error.strerror or "cannot be read")
     stamp = {
         "name": name,
@@ -37,41 +37,38 @@ def measure_once(folder: Path, name: str, measured: Path, curation: Curation) ->
         "measures": curation.measures.facts(),
     }
     try:
-        told = json.loads(file.read_text(encoding="utf-8"))
-        if {field: told[field] for field in stamp} == stamp:
-            return from_text(told["found"])
+        data = json.loads(file.read_text(encoding="utf-8"))
+        if {field: data[field] for field in stamp} == stamp:
+            return from_text(data["found"])
     except (OSError, ValueError, KeyError, TypeError):
         pass  # not measured yet, or by another version: it is measured now
-    with _survived(file.with_suffix(".begun"), stamp) as deaths:
-        if deaths < DEATHS:
+    with _crash_count(file.with_suffix(".begun"), stamp) as crashes:
+        if crashes < MAX_CRASHES:
             found = measure(path, curation.measures)
         else:
-            found = Measurement(digest="", fault=f"{deaths} processes died while looking at it")
-        if found.fault is None or deaths >= DEATHS:
-            with replacing(file) as temporary:
-                text = json.dumps({**stamp, "found": to_text(found)})
-                temporary.write_text(text, encoding="utf-8")
+            found = Measurement(digest="", fault=f"{crashes} processes died while looking at it")
+        if found.fault is None or crashes >= MAX_CRASHES:
+            write_text(file, json.dumps({**stamp, "found": to_text(found)}))
     return found
 
 
 @contextmanager
-def _survived(begun: Path, stamp: Mapping[str, Any]) -> Iterator[int]:
-    """Leave a note for as long as a file is looked at; gives how many processes left theirs.
+def _crash_count(marker: Path, stamp: Mapping[str, Any]) -> Iterator[int]:
+    """Write a marker while a file is measured; gives how many processes died and left theirs.
 
-    A decoder that a file brings down takes its process with it, and nothing but the note remains.
+    A decoder that crashes on a file kills its process, and only the marker remains.
     """
-    deaths = 0
+    crashes = 0
     try:
-        told = json.loads(begun.read_text(encoding="utf-8"))
-        deaths = told["deaths"] if told["stamp"] == stamp else 0
+        data = json.loads(marker.read_text(encoding="utf-8"))
+        crashes = data["deaths"] if data["stamp"] == stamp else 0
     except (OSError, ValueError, KeyError, TypeError):
         pass
-    with replacing(begun) as temporary:
-        temporary.write_text(json.dumps({"stamp": stamp, "deaths": deaths + 1}), encoding="utf-8")
+    write_text(marker, json.dumps({"stamp": stamp, "deaths": crashes + 1}))
     try:
-        yield deaths
+        yield crashes
     finally:
-        begun.unlink(missing_ok=True)
+        marker.unlink(missing_ok=True)
 
 
 def to_text(found: Measurement) -> dict[str, Any]:
@@ -79,6 +76,6 @@ def to_text(found: Measurement) -> dict[str, Any]:
     return {**found.to_json(), "strip": base64.b64encode(found.strip).decode()}
 
 
-def from_text(told: Mapping[str, Any]) -> Measurement:
-    strip = base64.b64decode(told["strip"])
-    return Measurement.from_json({k: v for k, v in told.items() if k != "strip"}, strip)
+def from_text(data: Mapping[str, Any]) -> Measurement:
+    strip = base64.b64decode(data["strip"])
+    return Measurement.from_json({k: v for k, v in data.items() if k != "strip"}, strip)

@@ -1,13 +1,13 @@
-"""How strongly a film moves, and how its camera does, from optical flow.
+"""How strongly a film and its camera move, from optical flow.
 
-Scores: `motion`, the flow of the liveliest quarter of the picture over a quarter of a second, as a
-share of the picture's longer side a second (the paper drops weak motion by the strength of the
-flow); `shake`, how far the camera jumps about its smooth path from frame to frame, as a share of
-the longer side.
+Scores: `motion`, the flow of the quarter of the picture with the most motion, over a quarter of a
+second, as a share of the picture's longer side per second (the paper drops videos with weak flow);
+`shake`, the distance of the camera from its smooth path from frame to frame, as a share of the
+longer side.
 
-The camera's move between two frames is the similarity (pan, tilt, zoom, roll) that most of the
-flow agrees on; what moves on its own is left out by RANSAC. A dolly cannot be told from a zoom by
-it, nor an orbit from a pan.
+The camera's move between two frames is the similarity (pan, tilt, zoom, roll) that fits most of the
+flow; RANSAC excludes what moves by itself. A dolly looks like a zoom to it, and an orbit like a
+pan.
 
 Shapes as in `flow`; T frames, 4 parts of a camera's speed.
 """
@@ -21,21 +21,22 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from dreamontage.training.curation import flow
+from dreamontage.media import optical_flow
 from dreamontage.training.curation.flow import Floats, Pixels
 
 REACH = Fraction(1, 4)
-"""Seconds between the pictures whose flow is the motion: noise does not add up over time, as
-movement does."""
+"""Seconds between the two pictures of a flow. Motion adds up over time, and noise does not."""
 
-_LIVELY = 75  # percentile of the flow's length above which a place is lively
-_SPACING = 4  # pixels between the places whose flow the camera's move is fitted to
-_TEXTURE = 12.0  # grey levels of slope below which there is nothing to follow
-_FEWEST = 12  # places
-_ERROR = 0.75  # pixels
+_LIVELY = 75  # percentile of the flow's length above which a place counts
+_SPACING = 4  # pixels between the places that the camera's move is fitted to
+_TEXTURE = 12.0  # gradient in grey levels below which there is nothing to track
+_FEWEST = 12  # places needed for a fit
+_ERROR = 0.75  # pixels, of an inlier
 _PATH = 9  # frames over which the camera's path is smoothed
-_UNEVEN = 0.4  # of a steady move's step, by which steps may differ
-_RADIUS = 0.3  # where a zoom's and a roll's speed is told, as a share of the longer side
+_UNEVEN = 0.4  # share of a steady move's step by which steps may differ
+_RADIUS = (
+    0.3  # distance from the middle for a zoom's and a roll's speed, as a share of the longer side
+)
 
 Track = NDArray[np.float64]
 """The camera's speed from each frame to the next, track_T4: pan, tilt, zoom and roll, each as the
@@ -44,24 +45,24 @@ distance from the middle). The camera pans to the right and tilts downward, and 
 clockwise, where it is positive."""
 
 
-class MotionWatcher:
-    """Keeps the pictures of a quarter of a second, and a few numbers a frame."""
+class CameraMotionEstimator:
+    """Holds the pictures of a quarter of a second, and a few numbers per frame."""
 
     def __init__(self, fps: Fraction) -> None:
         self._fps = float(fps)
         self._reach = max(1, round(REACH * fps))
         self._recent: deque[Pixels] = deque(maxlen=self._reach + 1)
-        self._flow = flow.estimator()
+        self._flow = optical_flow.DenseFlow()
         self._strengths: list[float] = []
         self._moves: list[tuple[float, float, float, float]] = []
 
-    def see(self, index: int, grey_HW: Pixels, flow_HW2: Floats | None) -> None:
-        """Take a frame; flow_HW2 leads to it from the frame before, None at first."""
+    def update(self, index: int, grey_HW: Pixels, flow_HW2: Floats | None) -> None:
+        """Take a frame. flow_HW2: the flow from the frame before, None for the first frame."""
         if flow_HW2 is not None:
             self._moves.append(camera_move(self._recent[-1], flow_HW2))
         self._recent.append(grey_HW)
         if len(self._recent) > self._reach and index % self._reach == 0:
-            far_HW2 = self._flow.calc(self._recent[0], grey_HW, None)
+            far_HW2 = self._flow(self._recent[0], grey_HW)
             length_HW = np.hypot(far_HW2[..., 0], far_HW2[..., 1])
             lively = length_HW[length_HW >= np.percentile(length_HW, _LIVELY)]
             seconds = self._reach / self._fps
@@ -71,14 +72,14 @@ class MotionWatcher:
         return float(np.mean(self._strengths)) if self._strengths else 0.0
 
     def track(self) -> Track:
-        """The camera's speed, of one frame fewer than have been seen."""
+        """The camera's speed between all frames so far."""
         return np.array(self._moves, np.float64).reshape(-1, 4) * self._fps
 
     def shake(self) -> float:
-        """How far, in the median, a frame lies from the middle between its neighbours.
+        """The median distance of a frame from the middle between its neighbours.
 
-        Beyond what a steady move gives where frames were dropped to change the rate: from 25 a
-        second to 16, every other step is twice as long.
+        The distance of a steady move is subtracted: where frames were dropped to change the rate,
+        its steps are uneven. From 25 frames a second to 16, every other step is twice as long.
         """
         moves_T4 = np.array(self._moves, np.float64).reshape(-1, 4)
         if len(moves_T4) < _PATH:
@@ -97,7 +98,7 @@ def camera_move(grey_HW: Pixels, flow_HW2: Floats) -> tuple[float, float, float,
     slope_HW = np.hypot(
         cv2.Sobel(grey_HW, cv2.CV_32F, 1, 0, ksize=3), cv2.Sobel(grey_HW, cv2.CV_32F, 0, 1, ksize=3)
     )
-    places_HW2 = flow.grid(height, width)[::_SPACING, ::_SPACING]
+    places_HW2 = optical_flow.grid(height, width)[::_SPACING, ::_SPACING]
     here_HW2 = flow_HW2[::_SPACING, ::_SPACING]
     seen_HW = cv2.blur(slope_HW, (5, 5))[::_SPACING, ::_SPACING] > _TEXTURE
     if seen_HW.sum() < _FEWEST:
@@ -112,7 +113,7 @@ def camera_move(grey_HW: Pixels, flow_HW2: Floats) -> tuple[float, float, float,
         return 0.0, 0.0, 0.0, 0.0
     longer = max(height, width)
     scale, angle = np.hypot(found[0, 0], found[1, 0]), np.arctan2(found[1, 0], found[0, 0])
-    # What a camera films goes the other way than the camera does, but for a zoom.
+    # The picture moves against the camera's move, except for a zoom.
     return (
         -float(found[0, 2]) / longer,
         -float(found[1, 2]) / longer,

@@ -1,10 +1,11 @@
-"""How good a picture is, technically **[ours]**: the paper drops low aesthetics, by a model that is
-not at hand. Another measure is a function that takes a picture and gives a number.
+"""Technical quality of a picture **[ours]**.
 
-`marks` looks for what spoils a picture whatever one's taste: out of focus, too dark or burnt out,
-grey, in blocks, behind bars. The score is the product of five marks, each 0 (spoilt) to 1 (nothing
-to find fault with), so that one bad mark is enough; colour counts for a quarter only, for a film
-may mean to be grey.
+The paper drops videos of low aesthetics by a model that we do not have. A hook may replace this
+measure: a function from a picture to a number.
+
+`marks` finds technical defects, independent of taste: out of focus, too dark or too bright, grey,
+blocks, black bars. The score is the product of five marks, each from 0 (bad) to 1 (good), so that
+one bad mark is enough. Colour counts for a quarter only, because a film may be grey on purpose.
 
 Shapes: H height, W width, C colour (RGB, uint8).
 """
@@ -20,15 +21,15 @@ import numpy as np
 from dreamontage.training.curation.flow import Floats, Pixels
 
 Judge = Callable[[Pixels], float]
-"""image_HWC -> how good it is; the higher the better, on a scale of its own."""
+"""image_HWC -> its quality; higher is better, on any scale."""
 
-_BLACK = 24  # luma up to which a bar is black, with a codec's noise
+_BLACK = 24  # luma up to which a bar is black, including a codec's noise
 _BLOCK = 8  # pixels of a codec's block
 
 
 @dataclass(frozen=True, kw_only=True)
 class Marks:
-    """What is found, each from 0 to 1."""
+    """The marks, each from 0 to 1."""
 
     sharpness: float
     exposure: float
@@ -55,10 +56,10 @@ class Marks:
 
 
 def marks(pictures: Sequence[Pixels], *, side: int) -> Marks:
-    """The marks of a film by a few of its own pictures; sharpness as at `side` pixels."""
+    """The marks of a film, from a few of its pictures; sharpness is measured at `side` pixels."""
     lumas = [cv2.cvtColor(picture_HWC, cv2.COLOR_RGB2GRAY) for picture_HWC in pictures]
     fitted = [_fitted(picture_HWC, side) for picture_HWC in pictures]
-    # Blocks of 8 pixels are averaged away where the picture is made much smaller.
+    # Blocks of 8 pixels disappear when the picture is made much smaller.
     whole = max(lumas[0].shape) <= 2 * side
     return Marks(
         sharpness=_between(_mean(sharpness, fitted), 0.09, 0.18),
@@ -87,11 +88,11 @@ def _fitted(picture_HWC: Pixels, side: int) -> Pixels:
 
 
 def sharpness(picture_HWC: Pixels) -> float:
-    """How much of its edges' detail is fine: 0.2 to 0.4 for a sharp picture, 0.1 for one out of
-    focus; 1 where there is nothing to see.
+    """The fine share of the detail at edges: 0.2 to 0.4 for a sharp picture, 0.1 for one out of
+    focus; 1 without edges.
 
-    What a blur of one pixel takes away over what one of four does, in the fifth of the picture
-    where that is most: a face before a soft background is sharp.
+    It is the detail that a blur of one pixel removes, over that of a blur of four pixels, in the
+    fifth of the picture with the most detail: a face before a soft background is sharp.
     """
     luma_HW = cv2.cvtColor(picture_HWC, cv2.COLOR_RGB2GRAY).astype(np.float32)
     fine_HW = np.abs(luma_HW - cv2.GaussianBlur(luma_HW, (0, 0), 1.0))
@@ -102,7 +103,7 @@ def sharpness(picture_HWC: Pixels) -> float:
 
 
 def exposure(luma_HW: Pixels) -> float:
-    """1 for a picture with light to see by; falls where it is crushed, burnt out or flat."""
+    """1 for a well exposed picture; lower if it is too dark, too bright or flat."""
     dark = float((luma_HW < 12).mean())
     burnt = float((luma_HW > 250).mean())
     spread = float(np.percentile(luma_HW, 98) - np.percentile(luma_HW, 2))
@@ -121,7 +122,7 @@ def colourfulness(picture_HWC: Pixels) -> float:
 def blockiness(luma_HW: Pixels) -> float:
     """Steps between pixels at the borders of 8 x 8 blocks over steps elsewhere: 1 without blocks.
 
-    Mean steps with the largest tenth left out: edges of things lie anywhere.
+    Mean steps without the largest tenth, because edges of objects can be anywhere.
     """
     values_HW = luma_HW.astype(np.float32)
     found = []
@@ -142,14 +143,15 @@ def _trimmed(row: Floats) -> float:
 def bars(lumas: Sequence[Pixels]) -> float:
     """The share of the picture that black bars take: above and below, or left and right.
 
-    A bar is even and black in all the pictures, and its other one is as wide: a night sky has none.
+    A bar is even and black in all pictures, and the opposite one is as wide. So a night sky is no
+    bar.
     """
     sizes = {luma_HW.shape for luma_HW in lumas}
-    if len(sizes) != 1:  # a stream may change its size; then nothing is the same in all
+    if len(sizes) != 1:  # a stream may change its size; then no bar is in all pictures
         return 0.0
     brightest_HW = np.max(np.stack(lumas), axis=0)
     if (brightest_HW <= _BLACK).all():
-        return 0.0  # that is a matter of exposure
+        return 0.0  # `exposure` measures that
     shares = []
     for axis in (1, 0):
         black = np.percentile(brightest_HW, 99, axis=axis) <= _BLACK

@@ -1,4 +1,4 @@
-"""What became of every video, for people: a table, a JSON file, and contact sheets."""
+"""The result for every video, for people: a table, a JSON file, and contact sheets."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from PIL import Image, ImageDraw, ImageFont
 from rich.console import Console
 from rich.table import Table
 
+from dreamontage.files import replacing, write_text
 from dreamontage.media.fonts import drawable
-from dreamontage.media.process import replacing
 from dreamontage.training.curation.judge import Rule
 from dreamontage.training.curation.videos import Entry
 
@@ -26,10 +26,10 @@ _WIDE = 160  # columns of the text report
 
 
 def counts(entries: Sequence[Entry]) -> dict[str, int]:
-    """How many were looked at, kept, and dropped by each rule that dropped any, in their order."""
+    """How many videos there are, how many are accepted, and how many each rule dropped."""
     dropped = Counter(entry.verdict.rule for entry in entries)
-    told = {"videos": len(entries), "kept": dropped[None]}
-    return told | {str(rule): dropped[rule] for rule in Rule if dropped[rule]}
+    totals = {"videos": len(entries), "kept": dropped[None]}
+    return totals | {str(rule): dropped[rule] for rule in Rule if dropped[rule]}
 
 
 def table(entries: Sequence[Entry]) -> Table:
@@ -44,18 +44,18 @@ def table(entries: Sequence[Entry]) -> Table:
 
 def write(folder: Path, entries: Sequence[Entry], facts: dict[str, Any]) -> None:
     """Write the four files of a report. `facts`: the run's settings."""
-    told = {
+    document = {
         "counts": counts(entries),
         "settings": facts,
         "videos": [_entry_json(entry) for entry in entries],
     }
-    _write_text(folder / JSON, json.dumps(told, indent=1, ensure_ascii=False) + "\n")
+    _write_text(folder / JSON, json.dumps(document, indent=1, ensure_ascii=False) + "\n")
     page = io.StringIO()
     console = Console(file=page, width=_WIDE)
     console.print(table(entries))
     console.print(_listing(entries))
     _write_text(folder / TEXT, page.getvalue())
-    chosen = [entry for entry in entries if entry.verdict.kept]
+    chosen = [entry for entry in entries if entry.verdict.accepted]
     rest = sorted(
         (entry for entry in entries if entry.verdict.rule is not None),
         key=lambda entry: list(Rule).index(entry.verdict.rule or Rule.READABLE),
@@ -67,7 +67,7 @@ def write(folder: Path, entries: Sequence[Entry], facts: dict[str, Any]) -> None
 def _entry_json(entry: Entry) -> dict[str, Any]:
     return {
         "name": entry.name,
-        "kept": entry.verdict.kept,
+        "kept": entry.verdict.accepted,
         "rule": entry.verdict.rule and str(entry.verdict.rule),
         "reason": entry.verdict.reason,
         "digest": entry.found.digest,
@@ -79,8 +79,7 @@ def _entry_json(entry: Entry) -> dict[str, Any]:
 
 
 def _write_text(path: Path, text: str) -> None:
-    with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    write_text(path, text)
 
 
 def _listing(entries: Sequence[Entry]) -> Table:
@@ -99,14 +98,14 @@ def _listing(entries: Sequence[Entry]) -> Table:
                 ("motion", 100, 1),
             )
         ]
-        what = "kept" if entry.verdict.kept else f"{entry.verdict.rule}: {entry.verdict.reason}"
+        what = "kept" if entry.verdict.accepted else f"{entry.verdict.rule}: {entry.verdict.reason}"
         row = [entry.name, f"{entry.found.seconds:.2f}", what]
         shown.add_row(*(cell.replace("[", "\\[") for cell in row), *numbers)
     return shown
 
 
 def _sheet(path: Path, title: str, entries: Sequence[Entry]) -> None:
-    """At most _ROWS videos, evenly chosen: each a row of pictures under its name and its fate."""
+    """At most _ROWS videos, evenly chosen: for each its name, the verdict and a row of pictures."""
     if len(entries) > _ROWS:
         step = len(entries) / _ROWS
         entries = [entries[int(place * step)] for place in range(_ROWS)]
@@ -123,15 +122,15 @@ def _sheet(path: Path, title: str, entries: Sequence[Entry]) -> None:
         font = shown.sized(15)
         draw.text((_MARGIN, top + _TEXT_LINE // 2), shown.text, _INK, font, "lm")
         left = _MARGIN + font.getlength(shown.text) + 16
-        if entry.verdict.kept:
-            told, ink = "; ".join(action.text for action in entry.actions), _FAINT
+        if entry.verdict.accepted:
+            text, ink = "; ".join(action.text for action in entry.actions), _FAINT
         else:
-            told, ink = f"{entry.verdict.rule}: {entry.verdict.reason}", _RED
-        shown = drawable(told)
-        told, font = shown.text, shown.sized(15)
-        while told and left + font.getlength(told) > size[0] - _MARGIN:
-            told = f"{told.rstrip('.')[:-4]}..." if len(told) > 8 else ""
-        draw.text((left, top + _TEXT_LINE // 2), told, ink, font, "lm")
+            text, ink = f"{entry.verdict.rule}: {entry.verdict.reason}", _RED
+        shown = drawable(text)
+        text, font = shown.text, shown.sized(15)
+        while text and left + font.getlength(text) > size[0] - _MARGIN:
+            text = f"{text.rstrip('.')[:-4]}..." if len(text) > 8 else ""
+        draw.text((left, top + _TEXT_LINE // 2), text, ink, font, "lm")
         if entry.found.strip:
             strip = Image.open(io.BytesIO(entry.found.strip))
             strip.thumbnail(_STRIP)

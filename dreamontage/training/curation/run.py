@@ -1,13 +1,13 @@
 """A folder of videos -> a data set in another folder, in this process.
 
-    measured/    what was measured of each video, with a strip of its pictures
-    parts/       clips that are encoded and not yet in a shard: each a shard of its own
-    shard-*, index.json   the data set (`training.shards`)
+    measured/    the measurements of each video, with a strip of its pictures
+    parts/       encoded clips that are not yet in a shard: each a shard of its own
+    shard-*, index.json   the data set (`datasets.shards`)
     report.json, report.txt, kept.png, dropped.png
 
-What is done is not done again: a video whose file and whose measures are the same is not measured
-twice, and a clip whose key is known is not encoded twice, whenever the run is stopped, however it
-ends. With other limits only the verdicts change. What is no longer wanted leaves the data set.
+Nothing is done twice, whenever and however a run is stopped: a video is not measured again if its
+file and the measures are the same, and a clip is not encoded again if its key is known. With other
+limits only the verdicts change. A clip that is no longer accepted is removed from the data set.
 """
 
 from __future__ import annotations
@@ -19,24 +19,24 @@ from pathlib import Path
 from typing import Any
 
 from dreamontage import media
-from dreamontage.training import shards
 from dreamontage.training.curation import report
-from dreamontage.training.curation.encode import Wanted, encode_video
+from dreamontage.training.curation.encode import EncodeRequest, encode_video
 from dreamontage.training.curation.judge import Rule, Verdict
 from dreamontage.training.curation.measured import measure_once
-from dreamontage.training.curation.videos import Curation, Entry, decide, find_videos, kept
-from dreamontage.training.shards import Codec, Shard, StoredClip
+from dreamontage.training.curation.videos import Curation, Entry, accepted, decide, find_videos
+from dreamontage.training.datasets import shards
+from dreamontage.training.datasets.shards import Codec, Shard, StoredClip
 
 SHARD_BYTES = 1 << 30
-"""Bytes of clips after which a shard is full."""
+"""Bytes of clips in a full shard."""
 
 Progress = Callable[[str, int, int], None]
-"""Told what is being done, how many are done, and of how many."""
+"""Called with the current step, how many are done, and how many there are."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Curated:
-    """What became of a folder. `clips`: how many the data set holds; None where none was made."""
+    """The result for a folder. `clips`: how many the data set holds; None if none was made."""
 
     entries: Sequence[Entry]
     clips: int | None
@@ -53,13 +53,13 @@ def curate(
 ) -> Curated:
     """Measure, judge and (with an autoencoder) encode the videos of a folder into `out`.
 
-    A video that cannot be used is told in the report, whatever is wrong with it; the run goes on.
+    A video that cannot be used is in the report, whatever is wrong with it; the run continues.
 
     Raises:
-        ValueError: when the folder holds no videos, `out` a data set of another autoencoder, or
-            there is no ffmpeg.
+        ValueError: when the folder holds no videos, when `out` holds a data set of another
+            autoencoder, or when there is no ffmpeg.
     """
-    media.ffmpeg_binary()  # where there is none, that is no fault of the videos
+    media.ffmpeg_binary()  # without ffmpeg, every video would seem unreadable
     names = find_videos(folder, but=out)
     (out / "measured").mkdir(parents=True, exist_ok=True)
     held = [] if autoencoder is None else _held(out, autoencoder[1])
@@ -73,14 +73,14 @@ def curate(
     if autoencoder is not None:
         vae, codec = autoencoder
         entries = _encode_all(folder, out, curation, entries, vae, codec, held, progress)
-        wanted = [each.key(curation, codec) for each in kept(entries)]
+        wanted = [each.key(curation, codec) for each in accepted(entries)]
         clips = _pack(out, codec, wanted, held, shard_bytes)
     report.write(out, entries, settings(curation))
     return Curated(entries=entries, clips=clips)
 
 
 def settings(curation: Curation) -> dict[str, Any]:
-    """A run's settings as its report tells them."""
+    """A run's settings, for its report."""
     target = {**asdict(curation.target), "fps": str(curation.target.fps)}
     return {
         "target": target,
@@ -91,7 +91,7 @@ def settings(curation: Curation) -> dict[str, Any]:
 
 
 def _held(out: Path, codec: Codec) -> list[Shard]:
-    """The whole shards that are there already; the clips of torn ones are encoded again."""
+    """The complete shards on disk; the clips of torn ones are encoded again."""
     if not (out / shards.INDEX).exists():
         return []
     data = shards.Dataset(out)
@@ -119,20 +119,20 @@ def _encode_all(
     held: Sequence[Shard],
     progress: Progress,
 ) -> list[Entry]:
-    """Encode what is kept and not encoded yet into `parts`; entries that fail become dropped."""
+    """Encode accepted videos that are not encoded yet into `parts`; failing ones are dropped."""
     parts = out / "parts"
     parts.mkdir(exist_ok=True)
     known = {facts.key for shard in held for facts in shard.clips}
-    done, total = 0, len(kept(entries))
-    told = []
+    done, total = 0, len(accepted(entries))
+    encoded = []
     for entry in entries:
-        if entry.verdict.kept:
+        if entry.verdict.accepted:
             progress(f"encoding {entry.name}", done, total)
             entry = _encoded(folder, parts, curation, entry, vae, codec, known)
             done += 1
-        told.append(entry)
+        encoded.append(entry)
     progress("encoded all clips", total, total)
-    return told
+    return encoded
 
 
 def _encoded(
@@ -147,7 +147,7 @@ def _encoded(
     key = entry.key(curation, codec)
     if key in known or (parts / key).exists():
         return entry
-    wanted = Wanted(
+    wanted = EncodeRequest(
         key=key,
         name=entry.name,
         target=curation.target,
@@ -156,9 +156,9 @@ def _encoded(
     )
     try:
         clip = encode_video(vae, folder / entry.name, entry.found, entry.actions, wanted)
-    except (ValueError, OSError) as error:  # changed, or gone, since it was measured
-        told = Verdict(rule=Rule.READABLE, reason=str(error))
-        return replace(entry, verdict=told)
+    except (ValueError, OSError) as error:  # changed or deleted since it was measured
+        verdict = Verdict(rule=Rule.READABLE, reason=str(error))
+        return replace(entry, verdict=verdict)
     shard = shards.write_shard(parts, [clip])
     os.replace(parts / shard.file, parts / key)
     return entry
@@ -167,36 +167,36 @@ def _encoded(
 def _pack(
     out: Path, codec: Codec, wanted: Sequence[str], held: Sequence[Shard], shard_bytes: int
 ) -> int:
-    """Join the parts into shards, and drop what is not wanted; how many clips there are then.
+    """Join the parts into shards, and remove clips that are not wanted; returns how many remain.
 
-    At every moment the index on the disk names whole shards: new ones come before it, and what it
-    no longer names goes after it.
+    The index on disk names complete shards at every moment: new shards are written before it, and
+    old ones are deleted after it.
     """
     parts = out / "parts"
     order = dict.fromkeys(wanted)
-    keeps: list[Shard] = []
+    unchanged: list[Shard] = []
     for shard in held:
         if all(facts.key in order for facts in shard.clips):
-            keeps.append(shard)
+            unchanged.append(shard)
             continue
         for number, facts in enumerate(shard.clips):
             if facts.key in order and not (parts / facts.key).exists():
                 clip = shards.read_clip(out / shard.file, facts, number)
                 part = shards.write_shard(parts, [clip])
                 os.replace(parts / part.file, parts / facts.key)
-    packed = {facts.key for shard in keeps for facts in shard.clips}
-    loose = [key for key in order if key not in packed]
-    made = [shards.write_shard(out, clips) for clips in _groups(parts, loose, shard_bytes)]
-    shards.write_index(out, codec, [*keeps, *made])
-    named = {shard.file for shard in (*keeps, *made)}
+    packed = {facts.key for shard in unchanged for facts in shard.clips}
+    unpacked = [key for key in order if key not in packed]
+    made = [shards.write_shard(out, clips) for clips in _groups(parts, unpacked, shard_bytes)]
+    shards.write_index(out, codec, [*unchanged, *made])
+    named = {shard.file for shard in (*unchanged, *made)}
     for path in [*out.glob(f"shard-*{shards.SUFFIX}"), *out.glob(".*.part"), *parts.iterdir()]:
         if path.name not in named:
             path.unlink()
-    return sum(len(shard.clips) for shard in (*keeps, *made))
+    return sum(len(shard.clips) for shard in (*unchanged, *made))
 
 
 def _groups(parts: Path, keys: Sequence[str], shard_bytes: int) -> Iterator[list[StoredClip]]:
-    """The parts' clips, as many at a time as fill a shard; at least one."""
+    """The parts' clips, in groups that fill a shard; at least one clip each."""
     group: list[StoredClip] = []
     size = 0
     for key in keys:

@@ -1,16 +1,18 @@
-"""Is it one shot? Cuts, and the dissolves and fades that a gate for generated films lets pass.
+"""Is it one shot? Finds cuts, and the dissolves and fades that the gate does not look for.
 
-Cuts come from the gate's own measure (`scorer.cuts`): changes that stand out from those around. A
-film from the wild has three things that a take of ours has not. **Traffic**: beside a van that
-passes close by a cut does not stand out by as much, but it is the one place where the flow finds
-nothing again of what it found from frame to frame until then. **A flash** stands out as a cut does,
-but the picture is still there: the neighbourhoods go on, along the motion that was under way, only
-brighter. Such cuts are struck out. **A dissolve** is no sudden change, but over its length one
-picture goes and another comes: nothing of the first is left where the flow has taken it, and every
-frame between is a blend of the two ends, ever more of the second; as the frames lie or, where both
-shots move alike, once the flow is taken out of them. A camera's move can do the one or the other,
-not both: far enough to lose the picture, its frames between are pictures of their own. A change of
-light blends too; what it explains of the ends' difference does not count.
+Cuts come from the gate's own measure (`scorer.cuts`): changes that are larger than those around.
+Real videos have three things that our takes do not have.
+
+- **Traffic**. Beside a van that passes close by, a cut is not much larger than the changes around.
+  But it is the only place where the flow finds nothing of the picture before.
+- **A flash**. It is as large a change as a cut, but the picture is still there: its neighbourhoods
+  continue along the motion so far, only brighter. Such cuts are removed.
+- **A dissolve**. It is no sudden change, but over its length one picture is replaced by another.
+  Nothing of the first is found along the flow, and every frame between is a blend of the two ends,
+  with more and more of the second. The blend is tested on the frames as they are and, for two shots
+  that move alike, with the flow removed. A camera move passes one of the two tests, not both: if it
+  is large enough to lose the picture, its frames between are no blends. A change of light blends,
+  too; the part of the ends' difference that it explains does not count.
 
 EXPERIMENTS.md has precision and recall beside PySceneDetect's detectors.
 
@@ -28,39 +30,41 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from dreamontage.scorer.cuts import CHANGE, CutWatcher
+from dreamontage.media.optical_flow import warp
+from dreamontage.scorer.cuts import CHANGE, CutMetric
 from dreamontage.scorer.film import Film
 from dreamontage.training.curation import flow
 from dreamontage.training.curation.flow import Floats, Pixels
 
 GONE = 0.4
-"""Persistence below which a sudden change is a cut and no flash. Over 200 films cuts are below
-0.34, flashes above 0.45."""
+"""Persistence below which a sudden change is a cut and no flash. In 200 films cuts are below 0.34,
+flashes above 0.45."""
 
 FOUND, NOTHING, STANDS_OUT = 0.6, 0.35, 2.0
-"""Persistence along the flow around a cut, at least, and at it, at most, that makes one of a change
-which is only so many times as strong as those around it; `scorer.cuts` asks for three times."""
+"""A change that is only STANDS_OUT times as strong as those around it is a cut if the persistence
+along the flow is at least FOUND around it, and at most NOTHING at it. `scorer.cuts` needs three
+times."""
 
 LENGTHS = (8, 12, 16, 24, 32)
-"""Frames over which dissolves are looked for; longer ones are found by their steepest part."""
+"""Lengths of dissolves in frames; longer ones are found by their steepest part."""
 
 LOST = 0.5
-"""Persistence over a dissolve, at most."""
+"""The most persistence over a dissolve."""
 
 BLENDED = 0.2
-"""What a blend of the ends may leave unexplained of the frames between, as a share of the ends'
-difference. Over 200 films dissolves are below 0.195, moves that lose the picture above 0.21."""
+"""The most that a blend of the ends may leave unexplained of the frames between, as a share of the
+ends' difference. In 200 films dissolves are below 0.195, moves that lose the picture above 0.21."""
 
 CARRIED = 0.15
-"""The same once the flow is taken out, which makes a move's own frames more like a blend."""
+"""The same with the flow removed, which makes the frames of a move more like a blend."""
 
-_DIFFERENT = 12.0  # grey levels between the two ends of a dissolve, at least
-_BACKWARD = 0.1  # how far a dissolve may go back, for noise
-_MIDST = (0.15, 0.85)  # shares of the second picture between which a frame is of both
-_MIXED = 0.4  # share of the frames between that are of both, or it is a cut and not a dissolve
+_DIFFERENT = 12.0  # the least difference of the two ends of a dissolve, in grey levels
+_BACKWARD = 0.1  # how far a dissolve may go back, because of noise
+_MIDST = (0.15, 0.85)  # a frame is mixed if the second picture's share is between these
+_MIXED = 0.4  # the least share of mixed frames; with fewer it is a cut and no dissolve
 
-_SMEAR = 6  # frames over which a cut's two sides are compared: a latent's, and one on either side
-_STEP = 2  # every how many frames a window begins
+_SMEAR = 6  # frames between the compared sides of a cut: those of a latent, and one on either side
+_STEP = 2  # frames between the starts of windows
 _THUMBNAIL = 32
 
 
@@ -75,32 +79,34 @@ class Cut:
 
 @dataclass
 class _Window:
-    """Frames from `start` on, and where its first picture has gone by now."""
+    """Frames from `start` on, and the flow from its first picture to the current one."""
 
     start: int
     first_HW: Floats
     flow_HW2: Floats | None = None
     thumbnails: list[Floats] = field(default_factory=list)
-    carried: list[Floats] = field(default_factory=list)  # thumbnails with the flow taken out
+    carried: list[Floats] = field(default_factory=list)  # thumbnails with the flow removed
 
 
-class ShotWatcher:
-    """Keeps the pictures of two seconds and some numbers a frame."""
+class ShotDetector:
+    """Holds the thumbnails of two seconds, and a few numbers per frame."""
 
     def __init__(self, fps: Fraction) -> None:
-        self._hard = CutWatcher(Film(path=Path(), fps=fps))
+        self._hard = CutMetric(Film(path=Path(), fps=fps))
         self._fps = fps
         self._windows: deque[_Window] = deque(maxlen=max(LENGTHS) // _STEP + 1)
         self._before_HW: Floats | None = None
         self._way_HW2: Floats | None = None
-        self._expected_T: list[float] = []  # persistence along the motion under way
+        self._expected_T: list[float] = []  # persistence along the motion so far
         self._along_T: list[float] = []  # persistence along the flow
         self._over_T: dict[int, float] = {}  # persistence over _SMEAR frames, by their first
         self._dissolves: dict[int, tuple[float, Cut]] = {}
 
-    def see(self, index: int, frame_HWC: Pixels, grey_HW: Pixels, flow_HW2: Floats | None) -> None:
-        """Take a frame, at any size; flow_HW2 leads here from the frame before, None at first."""
-        self._hard.see(index, frame_HWC)
+    def update(
+        self, index: int, frame_HWC: Pixels, grey_HW: Pixels, flow_HW2: Floats | None
+    ) -> None:
+        """Take a frame, at any size. flow_HW2: the flow from the frame before, None at first."""
+        self._hard.update(index, frame_HWC)
         here_HW = flow.soft(grey_HW)
         if flow_HW2 is not None:
             assert self._before_HW is not None
@@ -149,7 +155,7 @@ class ShotWatcher:
                 self._dissolves[at] = rest, cut
 
     def cuts(self) -> list[Cut]:
-        """Every place at which a shot ends, once all frames have been seen."""
+        """Every end of a shot, after all frames have been taken."""
         found = [
             Cut(frame=frame, kind="cut", strength=strength)
             for frame, strength in self._hard.cuts().items()
@@ -160,14 +166,14 @@ class ShotWatcher:
             for frame in range(1, len(self._along_T) + 1)
             if self._lost(frame) and all(abs(frame - cut.frame) > _SMEAR // 2 for cut in found)
         ]
-        # One dissolve is seen through many windows: the clearest stands for those around it.
+        # One dissolve is found in many windows: only the clearest of them counts.
         for _, cut in sorted(self._dissolves.values(), key=lambda entry: entry[0]):
             if all(abs(cut.frame - other.frame) > max(LENGTHS) // 2 for other in found):
                 found.append(cut)
         return sorted(found, key=lambda cut: cut.frame)
 
     def _lost(self, frame: int) -> bool:
-        """Whether the flow loses everything just here, where the change stands out a little."""
+        """Whether the flow loses the picture at this frame only, and the change is rather large."""
         along, changes = self._along_T, self._hard.changes
         around = [t for t in (frame - 2, frame - 1, frame + 1, frame + 2) if 1 <= t <= len(along)]
         if len(around) < 2 or along[frame - 1] > NOTHING:
@@ -236,4 +242,4 @@ def _carried(thumbnail_HWC: Floats, flow_HW2: Floats) -> Floats:
     height, width = thumbnail_HWC.shape[:2]
     scale = width / flow_HW2.shape[1]
     small_HW2 = cv2.resize(flow_HW2, (width, height), interpolation=cv2.INTER_AREA) * scale
-    return flow.fetch(thumbnail_HWC, flow.grid(height, width) + small_HW2)
+    return np.asarray(warp(thumbnail_HWC, small_HW2), np.float32)

@@ -1,12 +1,11 @@
-"""Captions that somebody wrote: a file beside the video, of its name.
+"""Captions written by people: a file beside the video, with its name.
 
 `walk.txt` (or `walk.mp4.txt`) holds a prompt in our notation, "[0, 2] she stands; [2, 5] she
-walks", in the video's own seconds, or plain text for the whole of it. `walk.json` holds the same
+walks", in the video's own seconds, or plain text for the whole video. `walk.json` holds the same
 under "prompts": such a text, or a list of {"start", "end", "text"}.
 
-Time-stamped prompts are the intervals of action, one caption each, and their borders the places
-where actions change. Plain text leaves the intervals to the camera's measured moves, and stands
-before the words for each.
+Time-stamped prompts define the actions, one caption each. With plain text, the actions are those of
+the camera's measured moves, and the text is put before the caption of each.
 """
 
 from __future__ import annotations
@@ -18,15 +17,15 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from dreamontage import notation
+from dreamontage.storyboard import prompt_syntax
 from dreamontage.timeline import exact, frame_at
-from dreamontage.training.captions import Action
+from dreamontage.training.synthetic.captions import Action
 
 SUFFIXES = (".txt", ".json")
 
 
 def find(video: Path) -> Path | None:
-    """The video's sidecar, None where it has none."""
+    """The video's sidecar; None if it has none."""
     names = (
         path
         for suffix in SUFFIXES
@@ -38,7 +37,7 @@ def find(video: Path) -> Path | None:
 def read(sidecar: Path) -> str | list[tuple[Fraction, Fraction, str]]:
     """Plain text, or spans of start, end (seconds) and text.
 
-    Raises ValueError, in one line, for what is neither.
+    Raises ValueError, in one line, for a file that holds neither.
     """
     try:
         text = sidecar.read_text(encoding="utf-8-sig")
@@ -47,17 +46,17 @@ def read(sidecar: Path) -> str | list[tuple[Fraction, Fraction, str]]:
     spans: Sequence[Any] = []
     if sidecar.suffix == ".json":
         try:
-            told = json.loads(text, parse_float=Decimal)
+            data = json.loads(text, parse_float=Decimal)
         except ValueError as error:
             raise ValueError(f"{sidecar.name}: is no JSON ({error})") from None
-        told = told.get("prompts") if isinstance(told, dict) else told
-        if isinstance(told, str):
-            text = told
-        elif isinstance(told, list):
-            return _checked(sidecar, told)
+        data = data.get("prompts") if isinstance(data, dict) else data
+        if isinstance(data, str):
+            text = data
+        elif isinstance(data, list):
+            return _checked(sidecar, data)
         else:
             raise ValueError(f'{sidecar.name}: needs "prompts", a text or a list of spans')
-    spans, problems = notation.parse(text)
+    spans, problems = prompt_syntax.parse(text)
     if problems:
         raise ValueError(f"{sidecar.name}: {'; '.join(problems)}")
     if not spans:
@@ -88,24 +87,24 @@ def _checked(sidecar: Path, spans: Sequence[Any]) -> list[tuple[Fraction, Fracti
     return found
 
 
-def captioned(
-    told: str | Sequence[tuple[Fraction, Fraction, str]] | None,
+def captions_to_actions(
+    captions: str | Sequence[tuple[Fraction, Fraction, str]] | None,
     measured: Sequence[Action],
     *,
     frames: int,
     fps: Fraction,
 ) -> list[Action]:
-    """The actions of a film of so many frames: what a sidecar tells, else what was measured."""
-    if told is None:
+    """The actions of a film of `frames` frames: the sidecar's captions, else the measured ones."""
+    if captions is None:
         return list(measured)
-    if isinstance(told, str):
+    if isinstance(captions, str):
         return [
-            Action(start=each.start, stop=each.stop, text=f"{told.rstrip('.')}, {each.text}")
+            Action(start=each.start, stop=each.stop, text=f"{captions.rstrip('.')}, {each.text}")
             for each in measured
         ]
     spans = [
         Action(start=frame_at(begin, fps), stop=min(frame_at(stop, fps), frames), text=text)
-        for begin, stop, text in told
+        for begin, stop, text in captions
     ]
     inside = [each for each in spans if each.start < each.stop]
     if not inside:

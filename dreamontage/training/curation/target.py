@@ -1,4 +1,4 @@
-"""The size and frame rate that clips are brought to for training."""
+"""Size and frame rate of training clips; videos are scaled, cropped and resampled to them."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ ASPECTS = (
     Fraction(2, 3),
     Fraction(9, 16),
 )
-"""Few shapes, so that many clips can stand in one batch. A video is cropped to the nearest."""
+"""Few shapes, so that many clips fit in one batch. A video is cropped to the nearest shape."""
 
-_NEAR = 0.08  # logarithm of a ratio up to which a shape is the asked-for one: 16:9 is 832x480
+_NEAR = 0.08  # difference of two ratios' logarithms up to which they are one shape: 16:9 is 832x480
 
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
-    """About so many pixels as width x height, in any of the shapes, sides multiples of `multiple`.
+    """About width x height pixels, in any of the shapes. Sides are multiples of `multiple`.
 
-    multiple: the autoencoder's stride times the DiT's patch, 16 for Wan. Raises ValueError for
-    what no clip could be.
+    multiple: the autoencoder's stride times the DiT's patch, 16 for Wan. Raises ValueError for an
+    impossible size or rate.
     """
 
     fps: Fraction = Fraction(16)
@@ -51,7 +51,7 @@ class Target:
         return max(self.width, self.height)
 
     def size_for(self, width: int, height: int) -> tuple[int, int]:
-        """Width and height that a video of this shape is encoded at."""
+        """Width and height at which a video of this shape is encoded."""
         own = Fraction(self.width, self.height)
         apart = [
             each

@@ -1,4 +1,4 @@
-"""Which files of a folder are looked at, and what is decided about them once they are measured."""
+"""Which files of a folder are measured, and the decision about each."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dreamontage import keys
-from dreamontage.training.captions import Action
+from dreamontage.digests import digest
 from dreamontage.training.curation import sidecar
 from dreamontage.training.curation.judge import Limits, Rule, Verdict, judge
 from dreamontage.training.curation.likeness import Embedder, Layout
 from dreamontage.training.curation.measure import Measurement, Measures, Pose
 from dreamontage.training.curation.quality import Judge
 from dreamontage.training.curation.target import Target
+from dreamontage.training.synthetic.captions import Action
 
 if TYPE_CHECKING:
-    from dreamontage.training.shards import Codec
+    from dreamontage.training.datasets.shards import Codec
 
 # fmt: off
 SUFFIXES = frozenset((
@@ -26,14 +26,14 @@ SUFFIXES = frozenset((
     ".3gp", ".3g2", ".gif", ".y4m", ".mp3", ".m4a", ".ogg", ".wma",
 ))
 # fmt: on
-"""Files that are looked at. Sound is among them so that a video without its picture is told."""
+"""Files that are measured. Sound is among them, so that a video without pictures is reported."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Curation:
     """All settings of a run. See `Target`, `Limits` and `Measures` for theirs.
 
-    longest: seconds of a video that are looked at and kept. stills_every: see `encode.Wanted`.
+    longest: seconds of a video that are measured and encoded. stills_every: see `encode.Wanted`.
     """
 
     target: Target = field(default_factory=Target)
@@ -58,7 +58,7 @@ class Curation:
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """One video of the folder, and what became of it. `name` is its path within the folder."""
+    """One video of the folder, and its result. `name` is its path within the folder."""
 
     name: str
     found: Measurement
@@ -68,7 +68,7 @@ class Entry:
     def key(self, curation: Curation, codec: Codec) -> str:
         """A digest of everything that determines the stored clip."""
         width, height = curation.target.size_for(self.found.width, self.found.height)
-        return keys.digest(
+        return digest(
             {
                 "video": self.found.digest,
                 "codec": codec.revision,
@@ -86,7 +86,7 @@ class Entry:
 def find_videos(folder: Path, *, but: Path | None = None) -> list[str]:
     """Every file that may be a video, also in folders below, by name; none under `but`.
 
-    Raises ValueError when there is no such folder, or nothing to look at in it.
+    Raises ValueError when there is no such folder, or no such file in it.
     """
     if not folder.is_dir():
         raise ValueError(f"{folder}: there is no such folder")
@@ -104,7 +104,7 @@ def find_videos(folder: Path, *, but: Path | None = None) -> list[str]:
 
 
 def decide(folder: Path, found: Mapping[str, Measurement], curation: Curation) -> list[Entry]:
-    """The verdict on every video, in the order of their names; kept ones with their actions."""
+    """The verdict on every video, in the order of their names; with actions if accepted."""
     seen: dict[str, str] = {}
     entries = []
     for name in sorted(found):
@@ -119,24 +119,25 @@ def decide(folder: Path, found: Mapping[str, Measurement], curation: Curation) -
         if measurement.fault is None:
             seen.setdefault(measurement.digest, name)
         entry = Entry(name=name, found=measurement, verdict=verdict)
-        entries.append(_with_actions(folder, entry, curation) if verdict.kept else entry)
+        entries.append(_with_actions(folder, entry, curation) if verdict.accepted else entry)
     return entries
 
 
 def _with_actions(folder: Path, entry: Entry, curation: Curation) -> Entry:
     try:
         file = sidecar.find(folder / entry.name)
-        actions = sidecar.captioned(
+        actions = sidecar.captions_to_actions(
             None if file is None else sidecar.read(file),
             entry.found.actions,
             frames=entry.found.frames,
             fps=curation.target.fps,
         )
     except (ValueError, OSError) as error:
-        told = Verdict(rule=Rule.CAPTIONED, reason=str(error))
-        return replace(entry, verdict=told)
+        verdict = Verdict(rule=Rule.CAPTIONED, reason=str(error))
+        return replace(entry, verdict=verdict)
     return replace(entry, actions=tuple(actions))
 
 
-def kept(entries: Sequence[Entry]) -> list[Entry]:
-    return [entry for entry in entries if entry.verdict.kept]
+def accepted(entries: Sequence[Entry]) -> list[Entry]:
+    """The videos that no rule dropped."""
+    return [entry for entry in entries if entry.verdict.accepted]

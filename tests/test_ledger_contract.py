@@ -1,0 +1,159 @@
+"""What every ledger promises, held for each kind of them."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+import torch
+from torch import Tensor
+
+from dreamontage.rendering.ledger import LostLatents
+from tests.support.ledgers import OpenLedger
+
+ONE, TWO = "a" * 64, "b" * 64
+LATENTS = torch.arange(24, dtype=torch.float32).reshape(1, 2, 3, 2, 2)
+
+
+@pytest.fixture
+def opened(opened_ledger: OpenLedger) -> OpenLedger:
+    opened_ledger.prepare([ONE, TWO])
+    return opened_ledger
+
+
+def finish(opened: OpenLedger, key: str, latents: Tensor = LATENTS) -> None:
+    with opened.ledger.claim(key, steps=6) as claim:
+        assert claim is not None
+        claim.finish(latents, steps_run=6)
+
+
+def test_finished_latents_are_found_by_their_key(opened: OpenLedger) -> None:
+    assert not opened.ledger.is_finished(ONE)
+    with pytest.raises(LostLatents):
+        opened.ledger.latents(ONE)
+    finish(opened, ONE, LATENTS.double().transpose(3, 4))
+    again = opened.another()
+    assert again.is_finished(ONE)
+    assert not again.is_finished(TWO)
+    found = again.latents(ONE)
+    assert found.dtype is torch.float32
+    assert torch.equal(found, LATENTS.transpose(3, 4))
+
+
+def test_a_finished_segment_is_not_claimed(opened: OpenLedger) -> None:
+    finish(opened, ONE)
+    with opened.another().claim(ONE, steps=6) as claim:
+        assert claim is None
+
+
+def test_lost_latents_open_their_segment_and_no_other(opened: OpenLedger) -> None:
+    finish(opened, ONE)
+    finish(opened, TWO)
+    opened.lose(ONE)
+    with pytest.raises(LostLatents, match=ONE):
+        opened.ledger.latents(ONE)
+    assert opened.ledger.is_finished(TWO)
+    finish(opened, ONE)
+    assert torch.equal(opened.ledger.latents(ONE), LATENTS)
+
+
+def test_torn_latents_are_lost_latents(opened: OpenLedger) -> None:
+    if opened.tear is None:
+        pytest.skip("a memory has no bits to tear")
+    finish(opened, ONE)
+    opened.tear(ONE)
+    with pytest.raises(LostLatents):
+        opened.ledger.latents(ONE)
+    finish(opened, ONE)
+    assert torch.equal(opened.ledger.latents(ONE), LATENTS)
+
+
+def test_the_newest_checkpoint_is_what_the_next_holder_finds(opened: OpenLedger) -> None:
+    def interrupted() -> None:
+        with opened.ledger.claim(ONE, steps=6) as claim:
+            assert claim is not None
+            assert claim.checkpoint is None
+            claim.save_checkpoint(b"two steps", step=2, steps_run=2)
+            claim.save_checkpoint(b"four steps", step=4, steps_run=2)
+            assert claim.checkpoint == b"four steps"
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    with opened.another().claim(ONE, steps=6) as claim:
+        assert claim is not None
+        assert claim.checkpoint == b"four steps"
+        claim.finish(LATENTS, steps_run=2)
+    opened.lose(ONE)
+    with pytest.raises(LostLatents):
+        opened.ledger.latents(ONE)
+    with opened.ledger.claim(ONE, steps=6) as claim:
+        assert claim is not None
+        assert claim.checkpoint is None, "a checkpoint goes when its segment is finished"
+
+
+def test_an_error_gives_the_segment_back_with_its_checkpoint(opened: OpenLedger) -> None:
+    def failing() -> None:
+        with opened.ledger.claim(ONE, steps=6) as claim:
+            assert claim is not None
+            claim.save_checkpoint(b"state", step=2, steps_run=2)
+            raise RuntimeError("out of memory")
+
+    with pytest.raises(RuntimeError, match="out of memory"):
+        failing()
+    with opened.ledger.claim(ONE, steps=6) as claim:
+        assert claim is not None
+        assert claim.checkpoint == b"state"
+
+
+def test_one_holder_at_a_time(opened: OpenLedger) -> None:
+    """The second one waits, is told for whom, and finds the segment finished."""
+    waited_for: list[str] = []
+    found: list[object] = []
+    held, waiting = threading.Event(), threading.Event()
+
+    def second() -> None:
+        held.wait(10)
+
+        def told(holder: str) -> None:
+            waited_for.append(holder)
+            waiting.set()
+
+        with opened.another().claim(ONE, steps=6, waiting=told) as claim:
+            found.append(claim)
+
+    thread = threading.Thread(target=second)
+    thread.start()
+    with opened.ledger.claim(ONE, steps=6) as claim:
+        assert claim is not None
+        held.set()
+        assert waiting.wait(10)
+        assert found == []
+        claim.finish(LATENTS, steps_run=6)
+    thread.join(20)
+    assert found == [None]
+    assert len(waited_for) == 1
+
+
+def test_an_embedding_is_found_by_its_key(opened: OpenLedger) -> None:
+    embedding = torch.randn(1, 4, 8, dtype=torch.bfloat16)
+    assert opened.ledger.embedding("key") is None
+    opened.ledger.put_embedding("key", embedding)
+    found = opened.another().embedding("key")
+    assert found is not None
+    assert found.dtype is torch.bfloat16
+    assert torch.equal(found, embedding)
+
+
+def test_an_enlarged_window_is_there_until_its_segment_is_finished(opened: OpenLedger) -> None:
+    ledger = opened.ledger
+    assert not ledger.has_enlarged(ONE)
+    assert ledger.enlarged(ONE) is None
+    ledger.put_enlarged(ONE, LATENTS)
+    assert opened.another().has_enlarged(ONE)
+    found = opened.another().enlarged(ONE)
+    assert found is not None
+    assert torch.equal(found, LATENTS)
+    finish(opened, ONE)
+    assert not ledger.has_enlarged(ONE)
+    assert ledger.enlarged(ONE) is None

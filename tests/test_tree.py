@@ -1,0 +1,69 @@
+"""The size of files, and who imports tests and bench: limits that keep the tree readable."""
+
+from __future__ import annotations
+
+import ast
+import statistics
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+SOURCES = ("dreamontage", "flows", "db", "storage")
+MOST_LINES = 400
+MEDIAN_LINES = 150
+
+# Files that are over the limit today. A file leaves this list when it is split; none may join it.
+TOO_LONG = frozenset(
+    {
+        "dreamontage/pipeline/pipeline.py",
+        "dreamontage/training/loop/trainer.py",
+        "tests/test_curate.py",
+        "tests/test_draft.py",
+        "tests/test_loop.py",
+        "tests/test_speed.py",
+        "tests/test_steps.py",
+        "tests/test_steps_upscale.py",
+        "tests/test_storyboard.py",
+        "tests/test_upscale.py",
+        "tests/test_upscaled.py",
+    }
+)
+
+
+def lines(*folders: str) -> dict[str, int]:
+    """Every Python file below these folders, and its number of lines."""
+    return {
+        path.relative_to(ROOT).as_posix(): len(path.read_text().splitlines())
+        for folder in folders
+        for path in (ROOT / folder).rglob("*.py")
+    }
+
+
+def test_no_file_is_longer_than_can_be_read_at_once() -> None:
+    found = lines(*SOURCES, "bench", "tests", "examples")
+    assert len(found) > 200, "the tree was not found"
+    too_long = {name for name, count in found.items() if count > MOST_LINES}
+    assert too_long - TOO_LONG == set()
+
+
+def test_half_of_the_source_files_are_short() -> None:
+    assert statistics.median(lines(*SOURCES).values()) <= MEDIAN_LINES
+
+
+@pytest.mark.parametrize(
+    ("folders", "forbidden"),
+    [((*SOURCES, "bench"), "tests"), ((*SOURCES, "tests"), "bench")],
+    ids=["tests", "bench"],
+)
+def test_nobody_imports(folders: tuple[str, ...], forbidden: str) -> None:
+    """Also not inside a function, by any kind of import statement."""
+    offenders = []
+    for name in lines(*folders):
+        for node in ast.walk(ast.parse((ROOT / name).read_text())):
+            imported = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom):
+                imported = [node.module or ""]
+            if any(each.split(".")[0] == forbidden for each in imported):
+                offenders.append(f"{name}:{node.lineno}")
+    assert offenders == []
