@@ -103,7 +103,8 @@ def test_the_judge_knows_nothing_of_what_preferences_were_trained_on() -> None:
     trained = "dreamontage.scorer.discriminator"
     direct = {other for module in ours for other in graph.find_modules_directly_imported_by(module)}
     used = {module for module in direct if module.startswith("dreamontage.scorer")}
-    assert used == {f"dreamontage.scorer.{name}" for name in ("cuts", "fidelity", "film")}
+    rules = ("cuts", "fidelity", "film", "reference")
+    assert used == {f"dreamontage.scorer.{name}" for name in rules}
     if trained in graph.modules:
         for module in ours:
             assert graph.find_shortest_chain(module, trained) is None, module

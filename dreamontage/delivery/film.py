@@ -42,7 +42,7 @@ def write_film(
         folder / f"{stem}.png",
         marks=list(_marks(shots, board.fps)),
         title=board.title,
-        notes=list(_notes(board, shots)),
+        notes=list(film_notes(board, shots)),
         banner=_SMOKE if smoke else None,
     )
     return film, sheet
@@ -72,7 +72,7 @@ def shot_notes(shot: Shot) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def _notes(board: Storyboard, shots: Sequence[ShotFilm]) -> Iterator[str]:
+def film_notes(board: Storyboard, shots: Sequence[ShotFilm]) -> Iterator[str]:
     """What holds for the film, and the shots' notes; in a film of several, under their names."""
     if board.upscale is not None:
         yield f"upscaled: {board.size} times {board.upscale:g}"

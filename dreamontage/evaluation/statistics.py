@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import stats
 
 DRAWS = 2000
 LEVEL = 0.95
@@ -38,16 +39,22 @@ def bootstrap(values: Sequence[float], *, ratio: bool = False, seed: int = 0) ->
     """The mean over clips, with a percentile interval; the same values give the same interval.
 
     ratio: the geometric mean, for which twice as much and half as much are equally far from 1.
+    Source: `scipy.stats.bootstrap`.
     """
     if not values:
         return NOTHING
     array_N = np.asarray(values, np.float64)
     if ratio:
         array_N = np.log(np.maximum(array_N, 1e-6))
-    picks = np.random.default_rng(seed).integers(len(array_N), size=(DRAWS, len(array_N)))
-    tail = (1 - LEVEL) / 2
-    found = [array_N.mean(), *np.quantile(array_N[picks].mean(1), (tail, 1 - tail))]
-    value, low, high = (float(np.exp(each) if ratio else each) for each in found)
-    if len(array_N) < 2:
-        low = high = math.nan
+    mean, low, high = float(array_N.mean()), math.nan, math.nan
+    if len(array_N) > 1:
+        low, high = stats.bootstrap(
+            (array_N,),
+            np.mean,
+            n_resamples=DRAWS,
+            confidence_level=LEVEL,
+            method="percentile",
+            rng=np.random.default_rng(seed),
+        ).confidence_interval
+    value, low, high = (float(np.exp(each) if ratio else each) for each in (mean, low, high))
     return Estimate(value=value, low=low, high=high, clips=len(array_N))

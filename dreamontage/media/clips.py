@@ -8,15 +8,14 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-import ffmpeg
 import numpy as np
 import numpy.typing as npt
 
 from dreamontage.files import replacing
 from dreamontage.media.fit import Fit, lay_out
-from dreamontage.media.guard import DEMUXER_OPTIONS, open_video
+from dreamontage.media.guard import open_video
 from dreamontage.media.probe import MediaInfo, MediaKind, probe
-from dreamontage.media.process import BITEXACT, as_input, ffmpeg_binary, first_line
+from dreamontage.media.process import BITEXACT, decode_command, first_line, video_input
 from dreamontage.timeline import Seconds, exact, frame_at
 
 # Lossless RGB, every frame on its own. Slices and threads are fixed: FFV1 else cuts the picture
@@ -64,14 +63,12 @@ def ingest_clip(
         path, probe(path), width=width, height=height, fps=fps, fit=fit, start=start, end=end
     )
     with replacing(out) as temporary:
-        command = (
-            ffmpeg.output(framed, str(temporary), **FFV1, r=str(fps), an=None)
-            .global_args("-v", "error", "-nostdin", "-xerror")
-            .overwrite_output()
-            .compile(cmd=ffmpeg_binary())
-        )
         done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace"
+            decode_command(framed, temporary, fps, FFV1),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
         )
         if done.returncode:
             raise ValueError(f"{path}: the video cannot be decoded ({first_line(done.stderr)})")
@@ -122,9 +119,7 @@ def film_graph(
     if info.kind is not MediaKind.VIDEO:
         raise ValueError(f"{path}: is a still; a clip needs a video, so give it as a keyframe")
     first, count = _cut(path, info, fps, start, end)
-    # "V" is a stream of pictures in motion, "v" might be a cover.
-    source = ffmpeg.input(as_input(path), **DEMUXER_OPTIONS)["V"]
-    frames = _retime(source, fps, first, count, interlaced=info.interlaced)
+    frames = _retime(video_input(path), fps, first, count, interlaced=info.interlaced)
     return _frame(_to_rgb(frames, info), info, width, height, fit), count
 
 

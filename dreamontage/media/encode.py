@@ -12,13 +12,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
 
-import ffmpeg
 import numpy as np
 import numpy.typing as npt
 
 from dreamontage.files import replacing
 from dreamontage.media.clips import FFV1, read_frames
-from dreamontage.media.process import BITEXACT, ffmpeg_binary, last_lines
+from dreamontage.media.process import BITEXACT, frames_input, last_lines, output_command
 
 _H264 = {
     **BITEXACT,
@@ -149,13 +148,7 @@ class Encoder:
 
     def _command(self, temporary: Path) -> list[str]:
         height, width, _ = self._shape
-        frames = ffmpeg.input(
-            "pipe:",
-            format="rawvideo",
-            pixel_format="rgb24",
-            video_size=(width, height),
-            framerate=str(self._fps),
-        )
+        frames = frames_input(width, height, self._fps)
         # An option that repeats takes a stream specifier to tell its uses apart: "g" is the file.
         metadata = {
             f"metadata:g:{index}": f"{key}={value}"
@@ -167,13 +160,7 @@ class Encoder:
             frames = frames.filter("scale", **_TO_BT709).filter("format", "yuv420p")
             frames = frames.filter("setparams", **_BT709_TAGS)
             options = {**_H264, **metadata, "g": max(1, round(_KEYFRAME_SECONDS * self._fps))}
-        command: list[str] = (
-            ffmpeg.output(frames, str(temporary), **options)
-            .global_args("-v", "error")
-            .overwrite_output()
-            .compile(cmd=ffmpeg_binary())
-        )
-        return command
+        return output_command(frames, temporary, options)
 
 
 def concat(

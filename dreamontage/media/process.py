@@ -1,13 +1,22 @@
-"""Finding ffmpeg, saying why it failed, and files that appear whole or not at all."""
+"""ffmpeg's commands: what is read, what is written, which program, and why it failed.
+
+ffmpeg-python is imported here alone. It has no types, so that its streams are `Any`.
+"""
 
 from __future__ import annotations
 
 import os
 import re
 import shutil
+from collections.abc import Mapping
+from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
+import ffmpeg
 import imageio_ffmpeg
+
+from dreamontage.media.guard import DEMUXER_OPTIONS
 
 # Same input, same bytes: no encoder version, date or random id in the file.
 BITEXACT = {"fflags": "+bitexact", "flags:v": "+bitexact", "map_metadata": "-1"}
@@ -39,6 +48,37 @@ def _message_lines(stderr: str) -> list[str]:
     return list(dict.fromkeys(line for line in lines if line)) or ["ffmpeg gave no reason"]
 
 
-def as_input(path: Path) -> str:
-    """A path that ffmpeg can take for nothing but a file: no option, no protocol."""
-    return f"file:{path.absolute()}"
+def video_input(path: Path) -> Any:
+    """The file's first stream of moving pictures; "V" leaves out a cover, as music files have.
+
+    "file:" makes the path nothing but a file: no option, no protocol.
+    """
+    return ffmpeg.input(f"file:{path.absolute()}", **DEMUXER_OPTIONS)["V"]
+
+
+def frames_input(width: int, height: int, fps: Fraction) -> Any:
+    """RGB frames of 8 bits that come through standard input."""
+    return ffmpeg.input(
+        "pipe:",
+        format="rawvideo",
+        pixel_format="rgb24",
+        video_size=(width, height),
+        framerate=str(fps),
+    )
+
+
+def output_command(
+    stream: Any, out: Path | str, options: Mapping[str, object], *flags: str
+) -> list[str]:
+    """The command that writes a stream to `out`, a file or "pipe:", and replaces what is there."""
+    output = ffmpeg.output(stream, str(out), **options)
+    output = output.global_args("-v", "error", "-nostdin", *flags).overwrite_output()
+    command: list[str] = output.compile(cmd=ffmpeg_binary())
+    return command
+
+
+def decode_command(
+    stream: Any, out: Path | str, fps: Fraction, options: Mapping[str, object]
+) -> list[str]:
+    """The same for a user's video: a constant rate, no sound, an end at the first broken frame."""
+    return output_command(stream, out, {**options, "r": str(fps), "an": None}, "-xerror")

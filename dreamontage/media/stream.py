@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 
-import ffmpeg
 import numpy as np
 import numpy.typing as npt
 
@@ -17,7 +16,7 @@ from dreamontage.media.clips import film_graph
 from dreamontage.media.fit import Fit
 from dreamontage.media.guard import open_video
 from dreamontage.media.probe import MediaInfo
-from dreamontage.media.process import ffmpeg_binary, first_line
+from dreamontage.media.process import decode_command, first_line
 from dreamontage.timeline import Seconds
 
 
@@ -39,11 +38,7 @@ def stream_clip(
     framed, count = film_graph(
         path, info, width=width, height=height, fps=fps, fit=fit, start=None, end=end
     )
-    command = (
-        ffmpeg.output(framed, "pipe:", format="rawvideo", pix_fmt="rgb24", r=str(fps), an=None)
-        .global_args("-v", "error", "-nostdin", "-xerror")
-        .compile(cmd=ffmpeg_binary())
-    )
+    command = decode_command(framed, "pipe:", fps, {"format": "rawvideo", "pix_fmt": "rgb24"})
     size = width * height * 3
     with tempfile.TemporaryFile() as stderr:
         process = subprocess.Popen(

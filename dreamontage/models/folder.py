@@ -146,3 +146,12 @@ def folder_facts(folder: Path) -> FolderFacts:
         release_stage=index.get("release_stage"),
         superres=index.get("superres") or {},
     )
+
+
+def flow_shift(folder: Path) -> float:
+    """The shift of the scheduler's noise levels; 1 where its config has none.
+
+    Raises `ValueError` when the config is missing or no JSON.
+    """
+    config = read_json(folder / "scheduler" / "scheduler_config.json")
+    return float(config.get("flow_shift", config.get("shift", 1.0)))

@@ -95,14 +95,15 @@ class Engine:
     ) -> int:
         """Make sure that a segment is finished; returns how many denoise steps this call ran.
 
-        A finished segment costs nothing. A segment that is held elsewhere is waited for, and is
-        taken over from its last checkpoint if its holder dies.
+        A finished segment costs nothing, nor does one of the base model whose film is enlarged
+        already. A segment that is held elsewhere is waited for, and is taken over from its last
+        checkpoint if its holder dies.
 
         Raises:
             StaleTake: when the loaded model would give the segment another key.
             LostLease: when a farm's worker was too slow to keep its lease. Call again.
         """
-        if self.ledger.is_finished(segment.key):
+        if self.ledger.is_finished(segment.key) or self._is_enlarged(plan, segment):
             return 0
         # Before the claim: what is lost of the segments before this one is rendered first.
         inputs = self._inputs(plan, segment)
@@ -244,6 +245,14 @@ class Engine:
         with self.assets() as assets:
             states = states_of(plan, segment, pipe, inputs, assets, state)
         yield from states
+
+    def _is_enlarged(self, plan: TakePlan, segment: PlannedSegment) -> bool:
+        """Whether it is the base model's, and the super-resolution model has finished the take."""
+        if segment.stage is not Stage.BASE or plan.upscale is None:
+            return False
+        # The last window is the first that is not finished, of most takes.
+        windows = reversed(plan.of_stage(Stage.UPSCALE))
+        return all(self.ledger.is_finished(each.key) for each in windows)
 
     def _needs_enlarging(self, segment: PlannedSegment) -> bool:
         return not (self.ledger.is_finished(segment.key) or self.ledger.has_enlarged(segment.key))

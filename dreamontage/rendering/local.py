@@ -205,12 +205,14 @@ class _Shot:
         label = f"{self.job.board.shot_name(self.index)}{retake}, {what} "
         label += f"{segment.number + 1} of {segment.count}"
         self.job.progress(label, 0, segment.steps)
-        self.engine.render_segment(
+        steps_run = self.engine.render_segment(
             take,
             segment,
             progress=lambda step, steps: self.job.progress(label, step, steps),
             waiting=lambda holder: self.job.progress(f"{label}: held by {holder}", 0, 1),
         )
+        if not steps_run:
+            self.job.progress(label, 1, 1)
 
     def enlarge(self, take: TakePlan) -> None:
         self.engine.enlarge(take)

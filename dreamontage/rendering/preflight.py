@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from dreamontage.files import read_json
-from dreamontage.models.folder import folder_facts
+from dreamontage.models.folder import flow_shift, folder_facts
 from dreamontage.pipeline.upscale import model as upscale_model
+from dreamontage.planning.cost import steps_below
 from dreamontage.planning.geometry import Geometry
 from dreamontage.planning.segments import model_errors
 from dreamontage.rendering.assets import ClipSeconds, Known, inspect
@@ -44,8 +45,11 @@ class ModelFolders:
     def _upscale_strength_errors(self, board: Storyboard, sr: Path) -> list[FieldError]:
         assert board.upscale is not None
         strength = upscale_model.SrModel.from_folder(sr).upscaler(board.upscale).strength
-        scheduler = _scheduler(sr)
-        return upscale_strength_errors(board, scheduler, folder_facts(sr).default_steps, strength)
+        steps = folder_facts(sr).default_steps
+        # The scheduler itself brings torch and seconds: it is asked only where a refusal is near.
+        if steps_below(strength, steps, flow_shift(sr)) > 1:
+            return []
+        return upscale_strength_errors(board, _scheduler(sr), steps, strength)
 
 
 def check(

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Self
 
-from dreamontage.files import read_json
+from dreamontage.models.folder import flow_shift
 from dreamontage.pipeline.upscale.model import SrModel
 from dreamontage.planning.cost import Estimate, refine_estimate, steps_below
 from dreamontage.planning.segments import ShotPlan, plan_shot
@@ -52,7 +51,7 @@ class UpscalePlan:
             upscaler=upscaler,
             tile=(len(rows[0]), len(columns[0])),
             tiles=len(rows) * len(columns),
-            run_steps=steps_below(upscaler.strength, model.steps, _shift(model.folder)),
+            run_steps=steps_below(upscaler.strength, model.steps, flow_shift(model.folder)),
         )
 
     def shot(
@@ -101,8 +100,3 @@ class UpscalePlan:
             "tiles": self.tiles,
             "model": self.model.to_json(),
         }
-
-
-def _shift(folder: Path) -> float:
-    config = read_json(folder / "scheduler" / "scheduler_config.json")
-    return float(config.get("flow_shift", config.get("shift", 1.0)))

@@ -21,6 +21,7 @@ import torch
 from numpy.typing import NDArray
 from scenedetect import FrameTimecode, StatsManager
 from scenedetect.detectors import AdaptiveDetector
+from scipy import stats
 from torch import Tensor
 
 from dreamontage.models import bundled
@@ -157,16 +158,25 @@ def rate(
 
 
 def auc(scores_N: Floats, positive_N: NDArray[np.bool_]) -> float:
-    """Chance that a faulty clip scores above a good one; ties count half."""
-    good, bad = np.sort(scores_N[~positive_N]), scores_N[positive_N]
-    below = np.searchsorted(good, bad, "left") + np.searchsorted(good, bad, "right")
-    return float(below.mean() / (2 * len(good)))
+    """Chance that a faulty clip scores above a good one; ties count half.
+
+    Mann and Whitney's U over the number of pairs: `scipy.stats.mannwhitneyu`.
+    """
+    good, bad = scores_N[~positive_N], scores_N[positive_N]
+    pairs_above = stats.mannwhitneyu(bad, good, method="asymptotic").statistic
+    return float(pairs_above / (len(good) * len(bad)))
 
 
-def bootstrap(scores_N: Floats, positive_N: NDArray[np.bool_]) -> tuple[float, float]:
-    rng = np.random.default_rng(0)
-    drawn = [rng.integers(0, len(scores_N), len(scores_N)) for _ in range(500)]
-    low, high = np.percentile([auc(scores_N[i], positive_N[i]) for i in drawn], (2.5, 97.5))
+def auc_interval(scores_N: Floats, positive_N: NDArray[np.bool_]) -> tuple[float, float]:
+    """95 % of resamplings of the clips have their AUC within it: `scipy.stats.bootstrap`."""
+    low, high = stats.bootstrap(
+        (np.arange(len(scores_N)),),
+        lambda chosen_N: auc(scores_N[chosen_N], positive_N[chosen_N]),
+        vectorized=False,
+        n_resamples=500,
+        method="percentile",
+        rng=np.random.default_rng(0),
+    ).confidence_interval
     return float(low), float(high)
 
 
@@ -177,14 +187,6 @@ def best_accuracy(scores_N: Floats, levels_N: NDArray[np.int64], levels: int) ->
         here = np.bincount(levels_N[scores_N == value], minlength=levels)
         best = np.maximum.accumulate(best) + here
     return float(best.max() / len(scores_N))
-
-
-def spearman(a_N: Floats, b_N: Floats) -> float:
-    def ranks(values_N: Floats) -> Floats:
-        _, inverse, counts = np.unique(values_N, return_inverse=True, return_counts=True)
-        return (counts.cumsum() - (counts - 1) / 2)[inverse]
-
-    return float(np.corrcoef(ranks(a_N), ranks(b_N))[0, 1])
 
 
 def rows(batches: Iterator[LabelledClips], models: Mapping[str, CutDiscriminator]) -> list[Row]:
@@ -208,11 +210,11 @@ def rows(batches: Iterator[LabelledClips], models: Mapping[str, CutDiscriminator
         return Row(
             name=name,
             auc=auc(values_N, positive_N),
-            interval=bootstrap(values_N, positive_N),
+            interval=auc_interval(values_N, positive_N),
             severe=auc(values_N[apart_N], positive_N[apart_N]),
             found=best_accuracy(values_N, positive_N.astype(np.int64), 2),
             levels=best_accuracy(values_N, levels_N, LEVELS) if accuracy is None else accuracy,
-            spearman=spearman(values_N, severities_N),
+            spearman=float(stats.spearmanr(values_N, severities_N).statistic),
         )
 
     made = [row(name, np.array(values)) for name, values in scores.items()]
