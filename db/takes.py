@@ -99,8 +99,8 @@ class TakeQueries(Queries):
     ) -> Take:
         """Store the gate's verdict and scores, in place of earlier ones.
 
-        `of` is the address of the judged frames. Raises `StaleTake` if the take has others by
-        now, or none.
+        `mezzanine_address` is that of the judged frames. Raises `StaleTake` if the take has others
+        by now, or none.
         """
         with self._sessions.begin() as session:
             take = _locked(session, take_id)

@@ -259,14 +259,20 @@ class LeaseMachine(RuleBasedStateMachine):
 
     @rule(other=st.booleans())
     def judge(self, other: bool) -> None:
-        of = "objects/other" if other or self.take.frames is None else self.take.frames
+        address = "objects/other" if other or self.take.frames is None else self.take.frames
         scores = [ScoreRow(name="cuts", value=1.0)]
-        if of == self.take.frames:
-            self.repository.judge_take(self.take_id, Verdict.PASS, [], scores, of=of)
+
+        def judge_take() -> None:
+            self.repository.judge_take(
+                self.take_id, Verdict.PASS, [], scores, mezzanine_address=address
+            )
+
+        if address == self.take.frames:
+            judge_take()
             self.take.judged = True
         else:
             with pytest.raises(StaleTake):
-                self.repository.judge_take(self.take_id, Verdict.PASS, [], scores, of=of)
+                judge_take()
 
     @rule(other=st.booleans())
     def clear_mezzanine(self, other: bool) -> None:

@@ -35,7 +35,7 @@ def test_a_take_is_judged_and_judged_again(repository: Repository) -> None:
             ScoreRow(name="keyframe_psnr", value=value, frame=80, detail="rgb"),
             ScoreRow(name="cuts", value=0),
         ]
-        repository.judge_take(TAKE, verdict, [], scores, of=address)
+        repository.judge_take(TAKE, verdict, [], scores, mezzanine_address=address)
     first, second = repository.scores(TAKE)
     assert (first.name, first.value, first.frame, first.detail) == (
         "keyframe_psnr",
@@ -51,10 +51,10 @@ def test_a_take_is_judged_and_judged_again(repository: Repository) -> None:
 def test_frames_that_a_take_has_not_any_more_are_not_judged(repository: Repository) -> None:
     add_take(repository)
     with pytest.raises(StaleTake, match=f"{TAKE} has not the frames"):
-        repository.judge_take(TAKE, Verdict.PASS, [], [], of="takes/aa/m.mkv")
+        repository.judge_take(TAKE, Verdict.PASS, [], [], mezzanine_address="takes/aa/m.mkv")
     judged_take(repository)
     with pytest.raises(StaleTake):
-        repository.judge_take(TAKE, Verdict.PASS, [], [], of="takes/aa/older.mkv")
+        repository.judge_take(TAKE, Verdict.PASS, [], [], mezzanine_address="takes/aa/older.mkv")
     assert_judged(repository)
 
 
@@ -117,7 +117,11 @@ def judged_take(repository: Repository) -> None:
     repository.set_take_segments(TAKE, slots("a", "b"))
     repository.finish_take(TAKE, "takes/aa/m.mkv", segment_keys=["a" * 64, "b" * 64])
     repository.judge_take(
-        TAKE, Verdict.REVIEW, ["cuts"], [ScoreRow(name="cuts", value=1)], of="takes/aa/m.mkv"
+        TAKE,
+        Verdict.REVIEW,
+        ["cuts"],
+        [ScoreRow(name="cuts", value=1)],
+        mezzanine_address="takes/aa/m.mkv",
     )
 
 

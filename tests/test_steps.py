@@ -443,7 +443,8 @@ def test_a_failed_segment_says_why_and_is_free_at_once(farm, write_board):
 def tear(farm: Farm, address: str) -> None:
     path = farm.settings.home / "store" / address
     path.chmod(0o644)
-    path.write_bytes(path.read_bytes()[:-1] + b"?")
+    data = path.read_bytes()
+    path.write_bytes(data[:-1] + bytes([data[-1] ^ 0xFF]))
 
 
 def test_what_is_lost_from_the_store_is_made_again(farm, write_board):

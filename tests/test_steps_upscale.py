@@ -315,7 +315,8 @@ def test_enlarged_latents_that_are_lost_are_made_again(
     farm.store.delete(address)
     path = farm.settings.home / "store" / torn
     path.chmod(0o644)
-    path.write_bytes(path.read_bytes()[:-1] + b"?")
+    data = path.read_bytes()
+    path.write_bytes(data[:-1] + bytes([data[-1] ^ 0xFF]))
     put: list[str] = []
     put_enlarged = PostgresLedger.put_enlarged
 
