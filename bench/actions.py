@@ -27,7 +27,7 @@ from dreamontage.training.synthetic.captions import FPS, Action
 
 FRAMES, HEIGHT, WIDTH = 81, 96, 160
 _NEAR = FPS // 4
-# What can be told from a picture's global motion: a dolly looks like a zoom, an orbit like a pan.
+# What a picture's global motion shows: a dolly looks like a zoom, an orbit like a pan.
 _ALIKE = {
     "plunges in": "zooms in",
     "pulls far back": "zooms out",

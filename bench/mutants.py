@@ -85,7 +85,7 @@ def prepare(name: str) -> Path:
         "source_paths": ["dreamontage", "flows", "db", "storage"],
         "only_mutate": list(area.files),
         "also_copy": list(DATA),
-        "pytest_add_cli_args": ["-q", "-x", "-p", "no:cacheprovider", "-p", "no:xdist"],
+        "pytest_add_cli_args": ["-q", "-x", "-p", "no:cacheprovider"],
         "pytest_add_cli_args_test_selection": [
             each for each in area.tests if (ROOT / each).exists()
         ],

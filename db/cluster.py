@@ -28,7 +28,7 @@ _SOCKET_BYTES = 103  # the limit for the whole path on macOS, the lowest we know
 _UNPRIVILEGED_USERS = (
     "postgres",
     "nobody",
-)  # whom to run as instead of root, in order of preference
+)  # users to run as instead of root, in order of preference
 _UNPRIVILEGED_PLACES = (Path("/var/lib"), Path("/var/tmp"))
 START_SECONDS = 30.0
 

@@ -48,7 +48,7 @@ def _canonical(value: object) -> object:
                 raise TypeError(f"a key must be text, not {type(key).__name__}")
             name = unicodedata.normalize("NFC", key)
             if name in result:
-                raise ValueError(f"the key {name!r} stands twice")
+                raise ValueError(f"the key {name!r} is given twice")
             result[name] = _canonical(entry)
         return result
     raise TypeError(f"{type(value).__name__} is not a JSON type")

@@ -145,7 +145,7 @@ def test_outside_every_condition_the_channels_hold_zeros():
 
 @pytest.mark.parametrize("turned", [False, True])
 def test_a_slot_shared_with_a_clips_end_is_the_later_conditions(turned):
-    # The clip ends on frame 13, in the slot of frames 13 to 16, where a still stands on frame 16.
+    # The clip ends on frame 13, in the slot of frames 13 to 16, where a still is on frame 16.
     conditions = [clip(8, 6), still(16)]
     mask, latents = whole(*(reversed(conditions) if turned else conditions))
     assert torch.equal(latents[:, 4], encoded(100)[:, 0])

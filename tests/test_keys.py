@@ -337,7 +337,7 @@ def test_values_that_differ_have_two(one: object, other: object) -> None:
 
 def test_what_has_no_canonical_form_is_refused() -> None:
     for value in (float("nan"), float("inf"), {"é": 1, "e\u0301": 2}):
-        with pytest.raises(ValueError, match=r"no canonical form|stands twice"):
+        with pytest.raises(ValueError, match=r"no canonical form|is given twice"):
             digest(value)
     for foreign in (b"x", {1: 2}, {1, 2}, Fraction(1, 2)):
         with pytest.raises(TypeError):

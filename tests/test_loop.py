@@ -230,7 +230,7 @@ def test_a_condition_on_a_loops_end_latent_is_refused() -> None:
         assert at(frame=frame) == []
     for frame in (77, 79):
         assert at(frame=frame) == [
-            f"shots[0].keyframes[0].frame stands on frame {frame}; of the frames 77 to 80, which "
+            f"shots[0].keyframes[0].frame is on frame {frame}; of the frames 77 to 80, which "
             "the model sees as one, only one can be given, and frame 80 is the loop's first, met "
             "again"
         ]
@@ -454,7 +454,7 @@ def test_clean_latents_close_a_loop_too(tiny_ti2v: Path) -> None:
         ({"num_frames": 8, "conditions": []}, "needs at least 12 frames"),
         (
             {"conditions": [Keyframe(image=PICTURES[0], frame=30)]},
-            r"conditions\[0\] stands on frame 30; of the frames 29 to 32, .* first, met again",
+            r"conditions\[0\] is on frame 30; of the frames 29 to 32, .* first, met again",
         ),
     ],
 )

@@ -200,9 +200,7 @@ def test_errors_of_native_requests_are_reported(tiny_i2v, tmp_path):
     ):
         ours(conditions=[Keyframe(image=still(1), frame=9)], **CALL, **SIZE)
     crowded = [Keyframe(image=still(1), frame=frame) for frame in (1, 3)]
-    with pytest.raises(
-        ValueError, match=r"conditions\[1\] stands on frame 3; of the frames 1 to 4"
-    ):
+    with pytest.raises(ValueError, match=r"conditions\[1\] is on frame 3; of the frames 1 to 4"):
         ours(conditions=crowded, **CALL, **SIZE)
     with pytest.raises(ValueError, match=r"conditions\[0\] is a clip without frames"):
         ours(conditions=[Clip(frames=[], frame=0)], **CALL, **SIZE)

@@ -327,7 +327,7 @@ def test_options_are_read_as_they_are_written(text, options):
     ("text", "message"),
     [
         ("[", r"'\[' cannot be read; write options as {attention: native}"),
-        ("attention: a, attention: b", "cannot be read; .* the field 'attention' stands twice"),
+        ("attention: a, attention: b", "cannot be read; .* the field 'attention' is given twice"),
         ("fp8_storage: !!bool maybe", "cannot be read; .* 'maybe' is no bool"),
         ("compile: off", "compile = 'off' must be one of inductor"),
         ("native", "native is no option; there are compile, attention"),

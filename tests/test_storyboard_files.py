@@ -39,7 +39,7 @@ def test_json_is_read_too(asset_folder: Path) -> None:
         ),
         (
             "title: a\nfps: 16\ntitle: b\n",
-            "board.yaml line 3, column 1: the field 'title' stands twice",
+            "board.yaml line 3, column 1: the field 'title' is given twice",
         ),
         ("title: a\n3: b\n", "board.yaml line 2, column 1: a field's name must be text"),
         ("? [a, b]\n: c\n", "board.yaml line 1, column 3: a field's name must be text"),
@@ -77,7 +77,7 @@ def test_a_file_that_is_no_yaml(text: str, fault: str, asset_folder: Path) -> No
     ("text", "fault"),
     [
         ('{"title": "a",}', "board.json line 1, column 15: "),
-        ('{"title": "a", "title": "b"}', "board.json the field 'title' stands twice"),
+        ('{"title": "a", "title": "b"}', "board.json the field 'title' is given twice"),
         ("[" * 100_000, "board.json is nested too deeply"),
         ('{"seed": ' + "9" * 5000 + "}", "board.json holds a number that is too long"),
     ],
@@ -144,9 +144,9 @@ def test_every_double_field_and_unknown_tag_is_told_at_once(asset_folder: Path) 
     tag = "could not determine a constructor for the tag"
     assert errors_of_file(text, asset_folder) == [
         f"board.yaml line 1, column 8: {tag} '!a'",
-        "board.yaml line 4, column 17: the field 'duration' stands twice",
+        "board.yaml line 4, column 17: the field 'duration' is given twice",
         f"board.yaml line 4, column 36: {tag} 'tag:yaml.org,2002:set'",
-        "board.yaml line 5, column 1: the field 'fps' stands twice",
+        "board.yaml line 5, column 1: the field 'fps' is given twice",
     ]
 
 

@@ -26,12 +26,12 @@ from tests.support.storyboard_data import (
         (
             keyframe(at=2),
             keyframe(frame=32),
-            f"{KEYFRAME[:-2]}1].frame stands on frame 32, which is taken by {KEYFRAME}",
+            f"{KEYFRAME[:-2]}1].frame is on frame 32, which is taken by {KEYFRAME}",
         ),
         (
             keyframe(frame=30),
             keyframe(frame=31),
-            f"{KEYFRAME[:-2]}1].frame stands on frame 31; of the frames 29 "
+            f"{KEYFRAME[:-2]}1].frame is on frame 31; of the frames 29 "
             f"to 32, which the model sees as one, only one can be given, and one is taken by "
             f"{KEYFRAME}",
         ),
@@ -39,19 +39,19 @@ from tests.support.storyboard_data import (
         (
             clip(at=1, out=2),
             keyframe(at=2),
-            f"{KEYFRAME}.at stands on frame 32, which is taken by {CLIP}",
+            f"{KEYFRAME}.at is on frame 32, which is taken by {CLIP}",
         ),
         (clip(at=1, out=2), keyframe(at=3), None),
         (
             clip(at=1, out=2),
             clip(at=2.5),
-            f"{CLIP[:-2]}1].at stands on frame 40, which is taken by {CLIP}",
+            f"{CLIP[:-2]}1].at is on frame 40, which is taken by {CLIP}",
         ),
         # Back to back, in the same latent: the later one's first frame has the slot.
         (clip(at=1, out=1), clip(at=2), None),
         # How long a clip without `out` is, only its file knows.
         (clip(at=1), keyframe(at=2), None),
-        (clip(at=2), keyframe(at=2), f"{CLIP}.at stands on frame 32, which is taken by {KEYFRAME}"),
+        (clip(at=2), keyframe(at=2), f"{CLIP}.at is on frame 32, which is taken by {KEYFRAME}"),
     ],
 )
 def test_conditions_that_occupy_the_same_frames(
@@ -71,7 +71,7 @@ def test_conditions_that_occupy_the_same_frames(
         ({"at": 0, "in": 1, "out": 3}, 2.98, None),  # within half a frame
         ({"at": 0, "out": 3}, 2.5, f"{CLIP}.out = 3.0 s lies past the video's end, 2.5 s"),
         ({"at": 0, "in": 3}, 2.5, f"{CLIP}.in = 3.0 s lies past the video's end, 2.5 s"),
-        ({"at": 4}, 2, f"{KEYFRAME}.at stands on frame 80, which is taken by {CLIP}"),
+        ({"at": 4}, 2, f"{KEYFRAME}.at is on frame 80, which is taken by {CLIP}"),
         ({"at": 4}, 1, None),
     ],
 )

@@ -1,7 +1,7 @@
 """Films by models: whole, piece by piece, through the super-resolution stage, and untrained.
 
 Windows go through the DiT one at a time: on CPUs two at once are no faster (EXPERIMENTS.md), and a
-film is then kept as soon as it is made.
+film is then stored as soon as it is made.
 
 Shapes: T frames, H W height and width, C = 3 colours (uint8), L latents.
 """
@@ -168,7 +168,7 @@ class PixelHandover:
 
 class SmallFilms:
     """A model's films at half a task's size, as latents: what the super-resolution stage is given.
-    The last one is kept, for it is made large in several ways."""
+    The last one is cached, for it is made large in several ways."""
 
     def __init__(self, model: Model) -> None:
         self.model = model

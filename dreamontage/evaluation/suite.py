@@ -40,7 +40,7 @@ SPARSE = 3
 
 @dataclass(frozen=True, kw_only=True)
 class Folders:
-    """The models. `ours` is the final one; the others are the stages before it, where kept.
+    """The models. `ours` is the final one; the others are the stages before it, where stored.
 
     untuned: the base before adaptive tuning. sr: a super-resolution model.
     """

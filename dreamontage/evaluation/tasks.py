@@ -47,7 +47,7 @@ class Task:
     """One film to make. `truth` is one film that would be right, not the only one.
 
     seed: of the noise; the same for every model that is asked.
-    shows: what stands in tables and on sheets beside the kind.
+    shows: what is printed in tables and on sheets beside the kind.
     """
 
     kind: Kind

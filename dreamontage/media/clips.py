@@ -149,7 +149,7 @@ def _retime(stream: Any, fps: Fraction, first: int, count: int, *, interlaced: b
         # "up" holds a frame until the next one begins; "near" would show that one too soon.
         .setpts(f"PTS-STARTPTS-{_JITTER_MICROSECONDS}")
         .filter("fps", fps=str(fps), round="up")
-        # Where rounding asks for a frame more than there is, the last one stands a little longer.
+        # Where rounding asks for a frame more than there is, the last one is shown a little longer.
         .filter("tpad", stop_mode="clone", stop=_SPARE_FRAMES)
         .trim(start_frame=first, end_frame=first + count)
         .setpts("PTS-STARTPTS")

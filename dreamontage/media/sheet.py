@@ -59,7 +59,7 @@ def contact_sheet(
 
     Frames stand evenly in time, and every mark's first and last frame is among them; whatever
     lies in a mark is outlined in red. `notes` follow the film's facts below its title, in as many
-    lines as they need, and `banner` stands in amber beside the title. What the built-in font lacks
+    lines as they need, and `banner` is in amber beside the title. What the built-in font lacks
     is drawn in a system's; where none has it either, the sheet says so. Raises `ValueError` for a
     mark that the film does not reach.
     """

@@ -71,7 +71,7 @@ class FrameInterpolation:
         return np.rint(mixed_HWC).astype(np.uint8)
 
     def _flows(self, before: int, after: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Optical flow from one given picture to the next, and back; those last asked are kept."""
+        """Optical flow from one given picture to the next, and back; the last call's is cached."""
         # Here, for the pipeline imports us where no draft is ever made, and cv2 is slow to load.
         from dreamontage.media.optical_flow import DenseFlow, gray
 

@@ -42,7 +42,7 @@ def estimate(
     bytes_per_value: int = 2,
 ) -> Estimate:
     """The cost of denoising a shot's segments. `guided`, by the prompt, means one pass more a step,
-    and `led`, by the conditions, another in windows that they lead.
+    and `image_guided` another in windows that hold conditions.
 
     `flops_per_second` is what the machine really reaches. Raises `ValueError` for a config that
     is not a Wan transformer's.

@@ -1,7 +1,7 @@
 """What determines a segment's latents, as one digest: same key, same latents.
 
-A key does not say where in a film, or in which film, its segment stands: windows that equal
-each other in everything that the model sees, the segment before them included, share their key.
+A key does not say where in a film, or in which film, its segment is: windows that equal each
+other in everything that the model sees, the segment before them included, share their key.
 """
 
 from __future__ import annotations
@@ -62,11 +62,11 @@ def segment_key(
     `conditions` are those of `window_conditions`, in any order; `sampler` holds what is really
     used, defaults filled in; `previous` is the key of the segment whose latents are the tail,
     `head` of the one whose first latents a loop's closing segment is given; `draft` is what
-    `draft.draft_key` tells of a draft start.
+    `draft.draft_key` gives for a draft start.
     """
     assert (previous is None) == (segment.tail == 0)
     assert (head is None) == (segment.head == 0)
-    # Only segments that have them tell of them, so that all other keys stay what they were.
+    # Only keys of segments that have them hold them, so that all other keys stay what they were.
     special: dict[str, object] = {}
     if head is not None:
         special["head"] = {"key": head, "latents": segment.head}
@@ -111,9 +111,9 @@ def upscale_key(
     """The digest of everything that determines a segment of the super-resolution stage.
 
     As `segment_key`, with the SR model's revision and sampler, and the target's size. `upscaler` is
-    what `Upscaler.told` says, `seed` the take's, and `film` the keys of the base segments that the
-    window's enlarged film is made of. Here it does matter where a window stands: a latent's noise
-    comes from its place in the shot.
+    the record of `Upscaler`, `seed` the take's, and `film` the keys of the base segments that the
+    window's enlarged film is made of. Here the window's place in the shot matters: a latent's noise
+    comes from it.
     """
     assert (previous is None) == (segment.tail == 0)
     assert (head is None) == (segment.head == 0)

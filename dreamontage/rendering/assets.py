@@ -23,7 +23,7 @@ def inspect(
     """Open every file of a storyboard: the clips' lengths, and what is wrong with any.
 
     Of one that is given as the data of its file, those are opened that can be read out of it, and
-    what else is wrong with it is told as well. What is found goes into `known`; a file that is in
+    its other errors are found as well. What is found goes into `known`; a file that is in
     there already is not opened again.
     """
     known = {} if known is None else known

@@ -54,7 +54,7 @@ MAX_TAKES = 3
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """A storyboard on its way: its models, its ledger, a scratch folder, and who is told of it.
+    """A storyboard on its way: its models, its ledger, a scratch folder, and a callback.
 
     ``max_takes``: how many takes a shot may cost, unless its weights are too little trained.
     """

@@ -46,7 +46,7 @@ SMEARED = 2.6
 
 
 class _Tap(StatsManager):  # type: ignore[misc]
-    """Where a detector leaves what it measured; only the newest is kept."""
+    """Holds what a detector measured, of the newest frame alone."""
 
     content = 0.0
 

@@ -90,8 +90,8 @@ def _mean(values_BT: Tensor, free_BT: Tensor) -> Tensor:
 def _motion(made_BP2hw: Tensor, truth_BP2hw: Tensor, free_BP: Tensor) -> dict[str, Tensor]:
     counts = free_BP[:, :, None, None, None]
     made, truth = (made_BP2hw * counts).flatten(1), (truth_BP2hw * counts).flatten(1)
-    # Not centred: standing still is a motion to be told from a pan. What moves less than nothing
-    # to speak of counts as much, or the rounding of a still film would be a motion.
+    # Not centred: standing still is a motion, too, and differs from a pan. What moves less than
+    # nothing to speak of counts as much, or the rounding of a still film would be a motion.
     least = counts.sum((1, 2, 3, 4)) * (made_BP2hw[0, 0].numel() * _STILL**2)
     spread = made.square().sum(1).maximum(least) * truth.square().sum(1).maximum(least)
     error = _mean((made_BP2hw - truth_BP2hw).norm(dim=2).mean((2, 3)), free_BP)

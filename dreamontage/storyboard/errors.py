@@ -28,7 +28,7 @@ class FieldError:
         return [(int(part), "") if part.isdecimal() else (-1, part) for part in _DIGITS(self.field)]
 
     def prefixed(self, prefix: str) -> FieldError:
-        """The same fault, told from further up."""
+        """The same error, with a longer path to its field."""
         return FieldError(field=f"{prefix}{self.field}", message=self.message)
 
 

@@ -55,12 +55,12 @@ def clashes(conditions: Sequence[Placed]) -> Iterator[Clash]:
     previous: Placed | None = None
     for condition in sorted(conditions, key=lambda each: (each.frame, each.index)):
         if previous is not None and condition.frame < previous.stop:
-            reason = f"stands on frame {condition.frame}, which is taken by"
+            reason = f"is on frame {condition.frame}, which is taken by"
             yield Clash(condition=condition, other=previous, reason=reason)
         elif previous is not None and _slot(condition) == _slot(previous):
             span = timeline.frames_of(_slot(condition))
             reason = (
-                f"stands on frame {condition.frame}; of the frames {span.start} to {span[-1]}, "
+                f"is on frame {condition.frame}; of the frames {span.start} to {span[-1]}, "
                 "which the model sees as one, only one can be given, and one is taken by"
             )
             yield Clash(condition=condition, other=previous, reason=reason)
@@ -82,7 +82,7 @@ def loop_end_error(condition: Placed, frames: int) -> str:
     """The error text of a condition of `on_loop_end`."""
     first = timeline.frames_of(timeline.latent_of(frames)).start
     return (
-        f"stands on frame {condition.frame}; of the frames {first} to {frames}, which the model "
+        f"is on frame {condition.frame}; of the frames {first} to {frames}, which the model "
         f"sees as one, only one can be given, and frame {frames} is the loop's first, met again"
     )
 

@@ -12,12 +12,12 @@
         clips:
           - {video: assets/waves.mp4, at: 7.5, in: 1, out: 3}
 
-Frame rate and size stand once, at the top, and hold for every shot: a film has one of each.
+Frame rate and size are given once, at the top, and hold for every shot: a film has one of each.
 With `upscale: 2` (or 1.5, or 2.25) the film is rendered at `size`, refined by the super-resolution
 model and delivered at that many times its size.
 Times are seconds, taken as the decimals that they are written as. Paths are relative to the
-storyboard's file. What a value means on the frame timeline is told by the methods below; what
-it may be is told by the types here and, where fields depend on each other, by `rules.py`.
+storyboard's file. The methods below say what a value means on the frame timeline; the types here
+say what it may be and, where fields depend on each other, `rules.py` does.
 Build a storyboard with `load` or `loads`, which run both and report every fault at once.
 """
 
@@ -189,7 +189,7 @@ class Shot(_Part):
         return DEFAULT_STRENGTH if self.strength is None else self.strength
 
     def frame_of(self, condition: Keyframe | Clip, fps: Fraction) -> int:
-        """The frame on which a condition of this shot stands, or starts."""
+        """The frame of a condition of this shot; of a clip, its first."""
         frame = rules.condition_frame(condition.at, condition.frame, self.frames(fps), fps)
         assert frame is not None
         return frame
@@ -270,8 +270,8 @@ def check_clips(
 ) -> list[FieldError]:
     """What is wrong with clips once their files are known; `seconds[shot, clip]` is a length.
 
-    `in` and `out` may not lie past the file's end, nor the clip reach into another condition. Of
-    data that is no storyboard yet, what else is wrong is told too.
+    `in` and `out` may not lie past the file's end, nor the clip reach into another condition. Data
+    that is no storyboard yet is checked for its other errors, too.
     """
     return rules.check(readable(board), None, seconds)
 

@@ -1,4 +1,4 @@
-"""The storyboard's scalar types: how each is read, written back, and told in JSON Schema.
+"""The storyboard's scalar types: how each is read, written back, and described in JSON Schema.
 
 Readers raise `ValueError` with a sentence that follows a field's name: "= 1e9 s is more than …".
 """

@@ -148,7 +148,7 @@ def _overlaps(overrides: Mapping[str, Any]) -> list[FieldError]:
 
 
 def _set(data: dict[str, Any], path: str, value: object) -> str:
-    """Set one field in place; what stands in the way is the answer, "" when nothing does."""
+    """Set one field in place. Returns the rule that forbids it, "" when it is set."""
     steps = [int(match[2]) if match[2] else match[1] for match in _STEP.finditer(path)]
     if not steps or _STEP.sub("", path):
         return "is no path of a field, such as shots[0].duration"

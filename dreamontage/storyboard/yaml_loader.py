@@ -47,7 +47,7 @@ class _Loader(Composer, yaml.CSafeLoader):
             if not isinstance(key, yaml.ScalarNode) or key.tag != f"{_PREFIX}str":
                 self.problems.append((key.start_mark, "a field's name must be text"))
             elif key.value in found:
-                problem = f"the field {show(key.value)} stands twice"
+                problem = f"the field {show(key.value)} is given twice"
                 self.problems.append((key.start_mark, problem))
             else:
                 found[key.value] = self.construct_object(value, deep)
@@ -124,7 +124,7 @@ def read(path: Path) -> object:
 def parse(text: str, path: Path) -> object:
     """The data of a text that came from `path`: JSON if its name says so, else YAML.
 
-    Raises `StoryboardError`: with every field that stands twice and every unknown tag of a YAML
+    Raises `StoryboardError`: with every field that is given twice and every unknown tag of a YAML
     text, by line and column, or with the first place that cannot be parsed.
     """
     try:
@@ -162,14 +162,14 @@ def _where(mark: yaml.Mark) -> str:
 
 
 class _DuplicateKeyError(Exception):
-    """A field that stands twice in a JSON object."""
+    """A field that is given twice in a JSON object."""
 
 
 def _unique_keys(pairs: list[tuple[str, object]]) -> dict[str, object]:
     found: dict[str, object] = {}
     for name, value in pairs:
         if name in found:
-            raise _DuplicateKeyError(f"the field {show(name)} stands twice")
+            raise _DuplicateKeyError(f"the field {show(name)} is given twice")
         found[name] = value
     return found
 

@@ -75,10 +75,10 @@ def read(path: Path) -> Pairs:
     pairs of different shapes.
     """
     pairs = read_pairs(path)
-    bare = [pair.winner for pair in pairs if pair.conditions is None]
-    if bare:
+    unconditioned = [pair.winner for pair in pairs if pair.conditions is None]
+    if unconditioned:
         raise ValueError(
-            f"{path}: no conditions are given for {', '.join(bare[:5])}: DPO needs them"
+            f"{path}: no conditions are given for {', '.join(unconditioned[:5])}: DPO needs them"
         )
     rows = []
     for pair in pairs:

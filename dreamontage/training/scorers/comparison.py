@@ -223,8 +223,8 @@ def rows(batches: Iterator[LabelledClips], models: Mapping[str, CutDiscriminator
         made.append(row(f"{OURS}, its own levels", np.array(scores[OURS]), agree))
     adaptive = [each for each in made if each.name.startswith("AdaptiveDetector")]
     best = max(adaptive, key=lambda each: each.auc)
-    kept = [each for each in made if each is best or each not in adaptive]
-    return sorted(kept, key=lambda each: -each.auc)
+    chosen = [each for each in made if each is best or each not in adaptive]
+    return sorted(chosen, key=lambda each: -each.auc)
 
 
 def networks() -> dict[str, CutDiscriminator]:
