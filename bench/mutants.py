@@ -53,7 +53,7 @@ AREAS = {
     ),
     "keys": Area(
         files=("dreamontage/planning/keys.py", "dreamontage/planning/segment_keys.py"),
-        tests=("tests/test_keys.py",),
+        tests=("tests/test_keys.py", "tests/test_segment_keys.py"),
     ),
     "conditioning": Area(
         files=("dreamontage/sampling/conditioning/*.py",),

@@ -238,6 +238,12 @@ def test_every_determining_input_changes_a_refined_segments_key() -> None:
     assert refined(segment=replace(SECOND, seed=99)) == refined()
 
 
+def test_the_order_of_conditions_does_not_change_a_refined_segments_key() -> None:
+    first = REFINED["conditions"][0]
+    two = [first, {**first, "kind": "keyframe", "frames": 1}]
+    assert refined(conditions=two) == refined(conditions=two[::-1])
+
+
 OTHER_UPSCALER: dict[str, Any] = {
     "scale": 1.5,
     "tile_latents": [60, 60],

@@ -29,11 +29,11 @@ class RenderSettings:
 
     @property
     def effective_negative_prompt(self) -> str:
-        """Without guidance the model is never asked it."""
+        """Empty without guidance: the model never sees it then."""
         return self.negative_prompt if self.sampler["guidance"] > 1 else ""
 
     def sampler_for(self, segment: Segment) -> dict[str, int | float]:
-        """What determines a segment: where no condition leads, guidance by them does not."""
+        """What determines a segment: image guidance does nothing where no condition is."""
         return {
             name: value
             for name, value in self.sampler.items()
@@ -44,8 +44,8 @@ class RenderSettings:
 def sampler_to_json(
     *, steps: int, guidance: float, image_guidance: float
 ) -> dict[str, int | float]:
-    """A sampler's settings as keys and records tell them: guidance by the conditions only where it
-    is not theirs by themselves, so that all other keys stay what they were."""
+    """A sampler's settings as keys and records hold them. Image guidance is left out where it is 1,
+    which does nothing, so that keys from before it stay valid."""
     result: dict[str, int | float] = {"steps": steps, "guidance": guidance}
     return result if image_guidance == 1 else {**result, "image_guidance": image_guidance}
 
