@@ -69,7 +69,12 @@ def folder(tmp_path: Path) -> Path:
 @pytest.fixture
 def weights(tmp_path: Path) -> Path:
     files: dict[str, dict[str, Any]] = {
-        "model_index.json": {"window_latents": 9, "tail_latents": 2, "default_steps": 6},
+        "model_index.json": {
+            "_class_name": "DreaMontagePipeline",
+            "window_latents": 9,
+            "tail_latents": 2,
+            "default_steps": 6,
+        },
         "transformer/config.json": CONFIG,
         "vae/config.json": {"scale_factor_spatial": 8},
     }
@@ -294,6 +299,18 @@ def test_neither_validating_nor_planning_imports_torch(folder: Path, weights: Pa
         check=True,
     )
     assert found.stdout.strip() == ""
+
+
+def test_a_pipeline_that_is_not_known_is_refused_by_every_command(
+    folder: Path, weights: Path
+) -> None:
+    index = weights / "model_index.json"
+    index.write_text(index.read_text().replace("DreaMontagePipeline", "LTXPipeline"))
+    for command in ("validate", "plan", "render"):
+        result = run(command, folder / "board.yaml", "--weights", weights)
+        assert result.exit_code == 1, command
+        (line,) = result.stderr.splitlines()
+        assert "model_index.json is of a LTXPipeline, which is not supported; the pip" in line
 
 
 def test_an_estimate_counts_a_real_transformers_weights_and_operations() -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import threading
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 
+from dreamontage.rendering.folder_ledger import FolderLedger
 from dreamontage.rendering.ledger import LostLatents
 from tests.support.ledgers import OpenLedger
 
@@ -68,6 +70,15 @@ def test_torn_latents_are_lost_latents(opened: OpenLedger) -> None:
     assert torch.equal(opened.ledger.latents(ONE), LATENTS)
 
 
+def test_a_folder_that_cannot_be_read_is_not_a_folder_without_latents(tmp_path: Path) -> None:
+    ledger = FolderLedger(tmp_path)
+    unreadable = tmp_path / f"{ONE}.safetensors"
+    unreadable.mkdir()
+    with pytest.raises(OSError, match="No such device"):
+        ledger.latents(ONE)
+    assert unreadable.exists()
+
+
 def test_the_newest_checkpoint_is_what_the_next_holder_finds(opened: OpenLedger) -> None:
     def interrupted() -> None:
         with opened.ledger.claim(ONE, steps=6) as claim:
@@ -107,7 +118,7 @@ def test_an_error_gives_the_segment_back_with_its_checkpoint(opened: OpenLedger)
 
 
 def test_one_holder_at_a_time(opened: OpenLedger) -> None:
-    """The second one waits, is told for whom, and finds the segment finished."""
+    """The second one waits, hears the holder's name, and finds the segment finished."""
     waited_for: list[str] = []
     found: list[object] = []
     held, waiting = threading.Event(), threading.Event()
@@ -115,11 +126,11 @@ def test_one_holder_at_a_time(opened: OpenLedger) -> None:
     def second() -> None:
         held.wait(10)
 
-        def told(holder: str) -> None:
+        def wait_for(holder: str) -> None:
             waited_for.append(holder)
             waiting.set()
 
-        with opened.another().claim(ONE, steps=6, waiting=told) as claim:
+        with opened.another().claim(ONE, steps=6, waiting=wait_for) as claim:
             found.append(claim)
 
     thread = threading.Thread(target=second)

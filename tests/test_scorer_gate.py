@@ -167,18 +167,27 @@ def test_limits_that_contradict_each_other_are_refused(limits: dict[str, float])
         Threshold(name="seam", **limits)
 
 
+def test_review_may_be_just_as_strict_as_retake() -> None:
+    assert Threshold(name="seam", retake_below=0.5, review_below=0.5).review_below == 0.5
+
+
+def test_a_negative_number_of_takes_is_refused() -> None:
+    with pytest.raises(ValueError, match="takes_left = -1 must be 0 or more"):
+        judge([], (), takes_left=-1, fps=FPS)
+
+
 def test_thresholds_are_data() -> None:
     assert tuple(Threshold(**asdict(each)) for each in DEFAULT_THRESHOLDS) == DEFAULT_THRESHOLDS
 
 
 def test_every_film_answers_with_the_same_scores_and_every_limit_has_one(tmp_path: Path) -> None:
-    bare = measure(Film(path=write(tmp_path / "bare.mkv", pan(0, 3)), fps=FPS))
+    plain = measure(Film(path=write(tmp_path / "plain.mkv", pan(0, 3)), fps=FPS))
     shot = pan(0, 65)
     path = write(tmp_path / "full.mkv", shot)
     full = measure(Film(path=path, fps=FPS, marks=ends(shot), joins=(JOIN,)))
-    assert [score.name for score in bare] == [score.name for score in full]
-    assert {limit.name for limit in DEFAULT_THRESHOLDS} <= {score.name for score in bare}
-    assert judge(bare, takes_left=0, fps=FPS).verdict is Verdict.PASS
+    assert [score.name for score in plain] == [score.name for score in full]
+    assert {limit.name for limit in DEFAULT_THRESHOLDS} <= {score.name for score in plain}
+    assert judge(plain, takes_left=0, fps=FPS).verdict is Verdict.PASS
     by_name = {score.name: score for score in full}
     for limit in DEFAULT_THRESHOLDS:
         lower = by_name[limit.name].better is Better.LOWER

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from dreamontage.digests import file_digest
-from dreamontage.files import read_json
+from dreamontage.files import read_json, write_text
 
 _DETERMINING = {".json", ".safetensors", ".bin", ".model", ".txt"}
 _MEMO = ".revision.json"
@@ -48,7 +48,7 @@ def folder_revision(folder: Path) -> str:
         total.update(f"{path.relative_to(folder).as_posix()} {file_digest(path)}\n".encode())
     revision = total.hexdigest()
     with contextlib.suppress(OSError):  # a read-only folder is hashed at every load
-        memo.write_text(json.dumps({"revision": revision, "stamp": stamp}))
+        write_text(memo, json.dumps({"revision": revision, "stamp": stamp}))
     return revision
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dreamontage.families import check_class_name
 from dreamontage.files import read_json
 from dreamontage.models.folder import flow_shift, folder_facts
 from dreamontage.pipeline.upscale import model as upscale_model
@@ -32,8 +33,10 @@ class ModelFolders:
         """What these models cannot render of a storyboard that is valid by itself.
 
         Raises:
-            ValueError: naming a file of the base model that is missing or wrong.
+            ValueError: naming a file of the base model that is missing or wrong, or its pipeline if
+                that is not supported.
         """
+        check_class_name(self.base)
         errors = model_errors(board, Geometry.from_folder(self.base))
         errors += upscale_model.folder_errors(board, self.base, self.sr)
         if any(shot.draft is not None for shot in board.shots):

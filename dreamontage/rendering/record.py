@@ -14,6 +14,7 @@ from typing import Any, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict
 
+from dreamontage.files import write_text
 from dreamontage.pipeline import acceleration
 from dreamontage.pipeline.acceleration import SpeedOptions
 from dreamontage.planning.upscale_settings import Upscaler
@@ -136,7 +137,7 @@ class FilmRecord(_Part):
 
 
 def write_record(record: FilmRecord, path: Path) -> Path:
-    path.write_text(record.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    write_text(path, record.model_dump_json(indent=2) + "\n")
     return path
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+from dreamontage.families import check_class_name
 from dreamontage.files import read_json
 from dreamontage.models.folder import autoencoder_revision, folder_facts
 from dreamontage.planning import loops
@@ -38,7 +39,9 @@ class SrModel:
 
     @classmethod
     def from_folder(cls, folder: Path) -> Self:
-        """Raises `ValueError` naming the file that is missing or wrong."""
+        """Raises `ValueError` naming the file that is missing or wrong, or its pipeline where that
+        is not supported."""
+        check_class_name(folder)
         facts = folder_facts(folder)
         transformer = read_json(folder / "transformer" / "config.json")
         vae = read_json(folder / "vae" / "config.json")

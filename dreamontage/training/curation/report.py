@@ -49,12 +49,12 @@ def write(folder: Path, entries: Sequence[Entry], facts: dict[str, Any]) -> None
         "settings": facts,
         "videos": [_entry_json(entry) for entry in entries],
     }
-    _write_text(folder / JSON, json.dumps(document, indent=1, ensure_ascii=False) + "\n")
+    write_text(folder / JSON, json.dumps(document, indent=1, ensure_ascii=False) + "\n")
     page = io.StringIO()
     console = Console(file=page, width=_WIDE)
     console.print(table(entries))
     console.print(_listing(entries))
-    _write_text(folder / TEXT, page.getvalue())
+    write_text(folder / TEXT, page.getvalue())
     chosen = [entry for entry in entries if entry.verdict.accepted]
     rest = sorted(
         (entry for entry in entries if entry.verdict.rule is not None),
@@ -76,10 +76,6 @@ def _entry_json(entry: Entry) -> dict[str, Any]:
         "scores": dict(entry.found.scores),
         "actions": [[each.start, each.stop, each.text] for each in entry.actions],
     }
-
-
-def _write_text(path: Path, text: str) -> None:
-    write_text(path, text)
 
 
 def _listing(entries: Sequence[Entry]) -> Table:
