@@ -6,7 +6,6 @@ import json
 import re
 import subprocess
 import sys
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -18,21 +17,8 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 from dreamontage.cli import app
-from dreamontage.pipeline.request import placed
-from dreamontage.planning.cost import Estimate, estimate, parameters
-from dreamontage.planning.geometry import Geometry
-from dreamontage.planning.segments import plan_shot
+from tests.support.configs import SMALL_TRANSFORMER
 
-CONFIG = {
-    "patch_size": [1, 2, 2],
-    "num_layers": 2,
-    "num_attention_heads": 4,
-    "attention_head_dim": 16,
-    "ffn_dim": 128,
-    "text_dim": 32,
-    "in_channels": 36,
-    "out_channels": 16,
-}
 BOARD = """
 title: A walk
 fps: 16
@@ -75,7 +61,7 @@ def weights(tmp_path: Path) -> Path:
             "tail_latents": 2,
             "default_steps": 6,
         },
-        "transformer/config.json": CONFIG,
+        "transformer/config.json": SMALL_TRANSFORMER,
         "vae/config.json": {"scale_factor_spatial": 8},
     }
     for name, content in files.items():
@@ -311,53 +297,3 @@ def test_a_pipeline_that_is_not_known_is_refused_by_every_command(
         assert result.exit_code == 1, command
         (line,) = result.stderr.splitlines()
         assert "model_index.json is of a LTXPipeline, which is not supported; the pip" in line
-
-
-def test_an_estimate_counts_a_real_transformers_weights_and_operations() -> None:
-    import torch
-    from diffusers import WanTransformer3DModel
-    from torch.nn.attention import SDPBackend, sdpa_kernel
-    from torch.utils.flop_counter import FlopCounterMode
-
-    from dreamontage import Keyframe
-
-    model = WanTransformer3DModel(freq_dim=256, **CONFIG).eval()
-    real = sum(weight.numel() for weight in model.parameters())
-    assert parameters(CONFIG) == pytest.approx(real, rel=0.03)
-
-    geometry = Geometry(window_latents=9, tail_latents=2)
-    counter = FlopCounterMode(display=False)
-    # The counter knows attention only as the products it is made of.
-    with torch.no_grad(), counter, sdpa_kernel(SDPBackend.MATH):
-        model(torch.zeros(1, 36, 9, 8, 16), torch.zeros(1), torch.zeros(1, 24, 32))
-
-    def counted(*conditions: Any, frames: int, **how: bool) -> Estimate:
-        return estimate(
-            plan_shot(
-                frames=frames,
-                fps=Fraction(16),
-                prompts=[],
-                conditions=placed(conditions),
-                seed=0,
-                geometry=geometry,
-            ),
-            transformer_config=CONFIG,
-            latent_height=8,
-            latent_width=16,
-            steps=3,
-            flops_per_second=1e9,
-            text_tokens=24,
-            **how,
-        )
-
-    def passes(*conditions: Any, frames: int = 33, **how: bool) -> float:
-        return counted(*conditions, frames=frames, **how).flops / counter.get_total_flops()
-
-    first = Keyframe(image=np.zeros((64, 128, 3), np.uint8), frame=0)
-    assert passes(guided=False, image_guided=True) == pytest.approx(3, rel=0.02)
-    assert passes(first, guided=True, image_guided=False) == pytest.approx(6, rel=0.02)
-    assert passes(first, guided=True, image_guided=True) == pytest.approx(9, rel=0.02)
-    # Two windows of nine latents, of which the condition leads the first.
-    assert passes(first, frames=61, guided=False, image_guided=True) == pytest.approx(9, rel=0.02)
-    seconds = counted(frames=33, guided=False, image_guided=False)
-    assert seconds.seconds == seconds.flops / 1e9

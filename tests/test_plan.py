@@ -275,7 +275,12 @@ def test_geometry_is_read_from_a_models_folder(tmp_path: Path) -> None:
         window_latents=9, tail_latents=3, spatial_multiple=32
     )
     (tmp_path / "model_index.json").write_text("{}")  # as in a stock Wan folder
-    assert Geometry.from_folder(tmp_path).window_latents == 21
+    (tmp_path / "vae/config.json").write_text("{}")
+    assert Geometry.from_folder(tmp_path) == Geometry(
+        window_latents=21, tail_latents=2, spatial_multiple=16
+    )
+    (tmp_path / "transformer/config.json").write_text('{"patch_size": [1, 4, 2]}')
+    assert Geometry.from_folder(tmp_path).spatial_multiple == 32
     (tmp_path / "vae/config.json").write_text("[]")
     with pytest.raises(ValueError, match=r"vae.config\.json is not a JSON object"):
         Geometry.from_folder(tmp_path)
