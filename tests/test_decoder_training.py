@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from dreamontage.models.codec import LinearCodec, _patches, frames_of
+from dreamontage.models.codec import LinearCodec, frames_of, patches_of
 from dreamontage.training.loop.recipe import Recipe, Setting
 from dreamontage.training.loop.trainer import Trainer
 from dreamontage.training.objectives import nano
@@ -49,7 +49,7 @@ def test_the_frames_that_it_trains_on_are_the_codecs(tmp_path: Path, init: Path)
 
 def test_patches_are_put_back_where_they_were_taken() -> None:
     frames = torch.randn(2, 3, 4, 16, 24)
-    values_NPhw = _patches(frames)[:, 0].movedim(-1, 1)
+    values_NPhw = patches_of(frames)[:, 0].movedim(-1, 1)
     assert torch.equal(frames_of(values_NPhw), frames)
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from flows.child_pool import Child, ChildPool
 from flows.studio.processes import Service, process_start_time, stop
 from flows.studio.services import worker, worker_environment
-from flows.worker import Child, WarmWorker
 from tests.support.farm import Farm, await_that
 
 pytestmark = pytest.mark.xdist_group("farm")
@@ -174,51 +174,52 @@ class _Idler(Child):
 
 
 @pytest.fixture
-def counting(monkeypatch: pytest.MonkeyPatch) -> WarmWorker:
-    monkeypatch.setattr("flows.worker.Child", _Idler)
+def idlers(monkeypatch: pytest.MonkeyPatch) -> type[_Idler]:
+    """Makes every pool's children `_Idler`."""
+    monkeypatch.setattr("flows.child_pool.Child", _Idler)
     monkeypatch.setattr(_Idler, "broken", False)
-    monkeypatch.setattr(WarmWorker, "_most", 4)
-    return WarmWorker(work_pool_name="cpu", name="counting")
+    return _Idler
 
 
-def test_children_come_on_demand_and_the_surplus_goes(counting: WarmWorker) -> None:
+def test_children_come_on_demand_and_the_surplus_goes(idlers: type[_Idler]) -> None:
     async def scene() -> None:
-        taken = [await counting._take() for _ in range(4)]
-        assert len({child.pid for child in taken}) == counting._children == 4
+        pool = ChildPool([], limit=lambda: 4)
+        taken = [await pool.take() for _ in range(4)]
+        assert len({child.pid for child in taken}) == pool.size == 4
         for child in taken:
-            await counting._give_back(child)
-        assert len(counting._idle) == counting._children == 2
+            await pool.give_back(child)
+        assert len(pool.idle) == pool.size == 2
         assert [process_start_time(child.pid) is None for child in taken] == [
             False,
             False,
             True,
             True,
         ]
-        for child in counting._idle:
+        for child in pool.idle:
             await child.stop()
 
     asyncio.run(scene())
 
 
 def test_a_child_that_does_not_start_takes_no_place(
-    counting: WarmWorker, monkeypatch: pytest.MonkeyPatch
+    idlers: type[_Idler], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def scene() -> None:
-        monkeypatch.setattr(WarmWorker, "_most", 1)
-        monkeypatch.setattr(_Idler, "broken", True)
+        pool = ChildPool([], limit=lambda: 1)
+        monkeypatch.setattr(idlers, "broken", True)
         with pytest.raises(OSError, match="no process"):
-            await counting._take()
-        monkeypatch.setattr(_Idler, "broken", False)
-        child = await asyncio.wait_for(counting._take(), 20)
+            await pool.take()
+        monkeypatch.setattr(idlers, "broken", False)
+        child = await asyncio.wait_for(pool.take(), 20)
         # Nor does one whose successor does not start.
         child.spoiled = True
-        await counting._give_back(child)
-        monkeypatch.setattr(_Idler, "broken", True)
+        await pool.give_back(child, renew=False)
+        monkeypatch.setattr(idlers, "broken", True)
         with pytest.raises(OSError, match="no process"):
-            await counting._take()
-        monkeypatch.setattr(_Idler, "broken", False)
-        child = await asyncio.wait_for(counting._take(), 20)
-        assert counting._children == 1
+            await pool.take()
+        monkeypatch.setattr(idlers, "broken", False)
+        child = await asyncio.wait_for(pool.take(), 20)
+        assert pool.size == 1
         await child.stop()
 
     asyncio.run(scene())

@@ -38,7 +38,7 @@ VALUES = STRIDE * STILL_VALUES
 _RIDGE = 1e-4  # of the mean latent variance: keeps the decoder's 9Z x 9Z system well posed
 
 
-def _patches(frames_BCTHW: Tensor) -> Tensor:
+def patches_of(frames_BCTHW: Tensor) -> Tensor:
     """Groups of T frames of 8x8 pixels as vectors, (B, L, h, w, P); T of the input = 4 L."""
     b, c, t, height, width = frames_BCTHW.shape
     h, w = height // PATCH, width // PATCH
@@ -108,7 +108,7 @@ class LinearCodec(ModelMixin, ConfigMixin):  # type: ignore[misc]
         total = torch.zeros(VALUES, dtype=torch.float64, device=first.device)
         product = torch.zeros(VALUES, VALUES, dtype=torch.float64, device=first.device)
         for clips_BCTHW in clips:
-            patches_NP = _patches(_grouped(clips_BCTHW)).reshape(-1, VALUES)
+            patches_NP = patches_of(_grouped(clips_BCTHW)).reshape(-1, VALUES)
             count += len(patches_NP)
             total += patches_NP.sum(0, dtype=torch.float64)
             product += patches_NP.T @ patches_NP
@@ -193,7 +193,7 @@ class LinearCodec(ModelMixin, ConfigMixin):  # type: ignore[misc]
         return self._posterior([self._project(_grouped(x)[:, :, -STRIDE:])])
 
     def _project(self, group_BCTHW: Tensor) -> Tensor:
-        return (_patches(group_BCTHW) - self.mean_P) @ self.basis_PZ
+        return (patches_of(group_BCTHW) - self.mean_P) @ self.basis_PZ
 
     def _posterior(self, latents: Sequence[Tensor]) -> DiagonalGaussianDistribution:
         mean_BZLhw = torch.cat(tuple(latents), 1).movedim(-1, 1)
@@ -261,7 +261,7 @@ def _bordered(latents_NZhw: Tensor) -> Tensor:
 
 
 def _whole_targets(codec: LinearCodec, clips_BCTHW: Tensor) -> tuple[Tensor, Tensor]:
-    patches = _patches(_grouped(clips_BCTHW)[:, :, STRIDE:])
+    patches = patches_of(_grouped(clips_BCTHW)[:, :, STRIDE:])
     latents_BLhwZ = (patches - codec.mean_P) @ codec.basis_PZ
     return latents_BLhwZ.flatten(0, 1).movedim(-1, 1), patches.reshape(-1, VALUES)
 
@@ -269,7 +269,7 @@ def _whole_targets(codec: LinearCodec, clips_BCTHW: Tensor) -> tuple[Tensor, Ten
 def _still_targets(codec: LinearCodec, clips_BCTHW: Tensor) -> tuple[Tensor, Tensor]:
     """Stills from all over the clip: every fourth frame."""
     frames = clips_BCTHW[:, :, ::STRIDE]
-    patches = _patches(frames.repeat_interleave(STRIDE, dim=2))
+    patches = patches_of(frames.repeat_interleave(STRIDE, dim=2))
     latents_BLhwZ = (patches - codec.mean_P) @ codec.basis_PZ
     b, length, h, w, _ = patches.shape
     one_frame = patches.reshape(b, length, h, w, 3, STRIDE, -1)[..., 0, :].reshape(-1, STILL_VALUES)
