@@ -65,7 +65,10 @@ AREAS = {
         tests=("tests/test_db_leases.py", "tests/test_db_lease_machine.py"),
         postgres=True,
     ),
-    "storage": Area(files=("storage/*.py",), tests=("tests/test_storage.py",)),
+    "storage": Area(
+        files=("storage/*.py",),
+        tests=("tests/test_storage.py", "tests/test_storage_s3.py", "tests/test_storage_killed.py"),
+    ),
 }
 
 
