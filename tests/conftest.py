@@ -32,7 +32,7 @@ pytest_plugins = [
 ]
 
 # Fixtures, and whole files, that start a Postgres, an S3 server or the farm's processes.
-SERVER_FIXTURES = frozenset({"postgres", "rclone_server", "ministack_server", "farm", "studio"})
+SERVER_FIXTURES = frozenset({"postgres", "rclone_server", "ministack_server", "farm"})
 SERVER_FILES = frozenset({"test_db_embedded", "test_stack", "test_wheel"})
 
 # Files whose tests train or sample models, encode many films, or start commands: seconds each.

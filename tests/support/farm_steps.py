@@ -61,6 +61,18 @@ def upscale_farm(upscale_settings: Settings) -> Iterator[Farm]:
         yield farm
 
 
+@pytest.fixture
+def two_model_farm(
+    database_url: str, tmp_path: Path, tiny_ours: Path, tiny_sr: Path
+) -> Iterator[Farm]:
+    """A farm of both models, with its usual leases and checkpoints."""
+    settings = Settings(
+        home=tmp_path / "home", weights=tiny_ours, sr_weights=tiny_sr, database_url=database_url
+    )
+    with open_farm(settings) as farm:
+        yield farm
+
+
 def shot_of(farm: Farm, storyboard_id: str) -> str:
     """The id of a storyboard's only shot."""
     (shot,) = farm.repository.shots(storyboard_id)
