@@ -38,7 +38,7 @@ SERVER_FILES = frozenset({"test_db_embedded", "test_stack", "test_wheel"})
 # Files whose tests train or sample models, encode many films, or start commands: seconds each.
 MEDIUM_FILES = frozenset(
     {
-        "test_checkpoints",
+        "test_checkpoint",
         "test_cli_library",
         "test_compatibility",
         "test_decoder_training",

@@ -79,7 +79,8 @@ class Watched:
 
     def __call__(self, what: str, done: int, total: int) -> None:
         self.lines.append(what)
-        if ("segment" in what or "upscaling" in what) and done:
+        # A segment that is found is reported as step 1 of 1.
+        if ("segment" in what or "upscaling" in what) and done and total > 1:
             self.steps[what] += 1
             if (what, done) == self.stop_at:
                 raise KeyboardInterrupt

@@ -50,3 +50,26 @@ def test_nobody_imports(folders: tuple[str, ...], forbidden: str) -> None:
             if any(each.split(".")[0] == forbidden for each in imported):
                 offenders.append(f"{name}:{node.lineno}")
     assert offenders == []
+
+
+def test_no_test_imports_another() -> None:
+    """What two of them need is in `tests/support`."""
+    offenders = []
+    for name in lines("tests"):
+        for node in ast.walk(ast.parse((ROOT / name).read_text())):
+            module = (node.module or "") if isinstance(node, ast.ImportFrom) else ""
+            if module.startswith("tests.test_"):
+                offenders.append(f"{name}:{node.lineno}")
+    assert offenders == []
+
+
+def test_a_fixture_name_has_one_meaning() -> None:
+    found: dict[str, str] = {}
+    for name in lines("tests"):
+        for node in ast.walk(ast.parse((ROOT / name).read_text())):
+            if isinstance(node, ast.FunctionDef) and any(
+                "fixture" in ast.unparse(each) for each in node.decorator_list
+            ):
+                assert node.name not in found, f"{node.name}: {name} and {found[node.name]}"
+                found[node.name] = name
+    assert len(found) > 50
