@@ -60,7 +60,10 @@ AREAS = {
     ),
     "conditioning": Area(
         files=("dreamontage/sampling/conditioning/*.py",),
-        tests=("tests/test_conditioning.py", "tests/test_feed.py"),
+        tests=(
+            *("tests/test_conditioning.py", "tests/test_feed.py", "tests/test_pictures.py"),
+            *("tests/test_native.py", "tests/test_loop_film.py"),
+        ),
     ),
     "gate": Area(files=("dreamontage/scorer/gate.py",), tests=("tests/test_scorer_gate.py",)),
     "leases": Area(
