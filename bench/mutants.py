@@ -52,6 +52,7 @@ AREAS = {
         tests=(
             *("tests/test_plan.py", "tests/test_cost.py", "tests/test_loop_plan.py"),
             *("tests/test_draft_keys.py", "tests/test_segment_keys.py"),
+            "tests/test_planning_edges.py",
         ),
     ),
     "keys": Area(
