@@ -65,6 +65,9 @@ class TakeState(StrEnum):
 class Stage(StrEnum):
     """The stages of a take, in the order in which they run."""
 
+    COARSE = "coarse"
+    """The model, at one frame in some: a film that windows see further in."""
+
     BASE = "base"
     """The model, at the size that is rendered."""
 

@@ -8,7 +8,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dreamontage.planning.coarse import STRIDES, CoarseLevel, coarse_level, stride_for
+from dreamontage.planning.coarse import (
+    STRIDES,
+    CoarseLevel,
+    CoarseRule,
+    coarse_level,
+    rule_for,
+    stride_error,
+    stride_for,
+)
 from dreamontage.planning.geometry import Geometry
 from dreamontage.storyboard import PromptSpan
 from dreamontage.storyboard.placement import Placed, clashes
@@ -179,5 +187,13 @@ def test_a_loop_has_a_coarse_loop_or_none() -> None:
     assert coarse.plan.frames == 32
     assert coarse.around(range(120, 133)) == range(30, 34)
     assert stride_for(frames=124, conditions=stills(0, 64), geometry=NANO, loop=True) == 1
-    with pytest.raises(ValueError, match="coarse = 4: a loop of 124 frames has no coarse film"):
-        level(4, 124, stills(0, 64), loop=True)
+    problem = stride_error(4, CoarseRule(within_window=True), 124, NANO, loop=True)
+    assert problem.startswith("a loop of 124 frames has no coarse film at this stride; its frames")
+
+
+def test_a_schedule_without_a_low_step_has_no_coarse_levels() -> None:
+    assert rule_for(conditioning="interm", steps=1, shift=3.0) is None
+    assert "no denoise step begins" in stride_error(2, None, 129, NANO, loop=False)
+    assert stride_error("auto", None, 129, NANO, loop=False) == ""
+    assert rule_for(conditioning="interm", steps=6, shift=3.0) == CoarseRule(within_window=True)
+    assert rule_for(conditioning="native", steps=6, shift=3.0) == CoarseRule(within_window=False)

@@ -158,13 +158,13 @@ def test_an_embedding_is_found_by_its_key(opened: OpenLedger) -> None:
 
 def test_an_enlarged_window_is_there_until_its_segment_is_finished(opened: OpenLedger) -> None:
     ledger = opened.ledger
-    assert not ledger.has_enlarged(ONE)
-    assert ledger.enlarged(ONE) is None
-    ledger.put_enlarged(ONE, LATENTS)
-    assert opened.another().has_enlarged(ONE)
-    found = opened.another().enlarged(ONE)
+    assert not ledger.has_draft(ONE)
+    assert ledger.draft(ONE) is None
+    ledger.put_draft(ONE, LATENTS)
+    assert opened.another().has_draft(ONE)
+    found = opened.another().draft(ONE)
     assert found is not None
     assert torch.equal(found, LATENTS)
     finish(opened, ONE)
-    assert not ledger.has_enlarged(ONE)
-    assert ledger.enlarged(ONE) is None
+    assert not ledger.has_draft(ONE)
+    assert ledger.draft(ONE) is None

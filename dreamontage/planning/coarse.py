@@ -20,9 +20,10 @@ from itertools import pairwise
 
 from dreamontage import timeline
 from dreamontage.planning import loops
+from dreamontage.planning.cost import steps_below
 from dreamontage.planning.geometry import Geometry
 from dreamontage.planning.segments import ShotPlan, plan_shot
-from dreamontage.storyboard import PromptSpan, seeds
+from dreamontage.storyboard import Coarse, PromptSpan, seeds
 from dreamontage.storyboard.placement import Placed, clashes, on_loop_end
 
 STRIDES = (2, 4, 8)
@@ -33,6 +34,41 @@ STRENGTH = 0.6
 
 APART = 3
 """Latents between neighbouring conditions in the coarse film, at least."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CoarseRule:
+    """Where a model's shots get a coarse level by themselves.
+
+    `within_window`: also where every window sees the next condition. Without it such a shot stays
+    what the family's own pipeline makes of it.
+    """
+
+    within_window: bool
+
+
+def rule_for(*, conditioning: str, steps: int, shift: float) -> CoarseRule | None:
+    """The rule of a model; None where no denoise step begins at a noise level of `STRENGTH`.
+
+    Args:
+        conditioning: the model's own, "interm" or "native".
+        steps: of the sampler.
+        shift: of the scheduler's noise levels.
+    """
+    if not steps_below(STRENGTH, steps, shift):
+        return None
+    return CoarseRule(within_window=conditioning == "interm")
+
+
+def stride_error(
+    coarse: Coarse, rule: CoarseRule | None, frames: int, geometry: Geometry, *, loop: bool
+) -> str:
+    """Why a shot cannot have the coarse level that it asks for; "" when it can."""
+    if coarse in ("auto", "off"):
+        return ""
+    if rule is None:
+        return f"no denoise step begins at a noise level of {STRENGTH}: give more steps, or 'off'"
+    return loop_error(int(coarse), frames, geometry) if loop else ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,16 +134,9 @@ def coarse_level(
 
     Of two conditions on one coarse place the nearer one is given, the other waits for the fine
     level.
-
-    Raises:
-        ValueError: for a loop whose coarse film cannot be a loop.
     """
-    if loop:
-        if problem := loop_error(stride, frames, geometry):
-            raise ValueError(f"coarse = {stride}: {problem}")
-        count = frames // stride
-    else:
-        count = -(-(frames - 1) // stride) + 1
+    assert not (loop and loop_error(stride, frames, geometry))
+    count = frames // stride if loop else -(-(frames - 1) // stride) + 1
     given = _given(conditions, stride, count, loop=loop)
     shown = [stride * index for index in range(count)]
     for each in given:
@@ -153,8 +182,7 @@ def stride_for(
     the first condition, or behind the last, wants a coarse film of one window.
 
     Args:
-        within_window: also where every window sees the next condition. Without it such a shot gets
-            no coarse level, so that its film stays that of the family's own pipeline.
+        within_window: as `CoarseRule` has it.
     """
     if not conditions:
         return 1

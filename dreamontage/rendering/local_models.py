@@ -50,12 +50,15 @@ class LoadedModels:
         """A stage's model as a plan knows it."""
         upscaler = self.upscaler() if stage is Stage.UPSCALE else None
         geometry = self.pipeline(stage).geometry
-        return StageModel(settings=self.settings(stage), geometry=geometry, upscaler=upscaler)
+        coarse = None if stage is Stage.UPSCALE else self.base.coarse_rule(self.steps(stage))
+        return StageModel(
+            settings=self.settings(stage), geometry=geometry, upscaler=upscaler, coarse=coarse
+        )
 
     def settings(self, stage: Stage) -> RenderSettings:
         pipe = self.pipeline(stage)
         # The super-resolution model has its own sampler's settings.
-        asked = self.board.sampler if stage is Stage.BASE else Sampler()
+        asked = Sampler() if stage is Stage.UPSCALE else self.board.sampler
         sampler = pipe.sampler(asked.steps, asked.guidance, image_guidance=asked.image_guidance)
         return RenderSettings(
             revision=pipe.revision,
@@ -90,7 +93,7 @@ class LoadedModels:
     # What the engine asks, as `engine.Models` has it.
 
     def pipeline(self, stage: Stage) -> DreaMontagePipeline:
-        found = self.base if stage is Stage.BASE else self.sr
+        found = self.sr if stage is Stage.UPSCALE else self.base
         assert found is not None, "only a film that is enlarged has the upscale stage"
         return found
 
