@@ -74,6 +74,11 @@ class Stage(StrEnum):
     UPSCALE = "upscale"
     """The super-resolution model, at the size that is delivered; on its own windows."""
 
+    @property
+    def label(self) -> str:
+        """What operators call a segment of the stage."""
+        return "segment" if self is Stage.BASE else self.value
+
 
 class SegmentState(StrEnum):
     WAITING = "waiting"

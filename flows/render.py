@@ -19,6 +19,7 @@ from prefect.states import Completed
 
 from db.models import Shot
 from db.states import ShotState, StoryboardState
+from db.states import Stage as RowStage
 from dreamontage.rendering.take_plan import PlannedSegment, Stage, StaleTake
 from dreamontage.rendering.takes import render_takes
 from dreamontage.scorer import Verdict
@@ -147,7 +148,7 @@ class TakeTasks:
         encode_prompts(take)
 
     def render_segment(self, take: steps.FarmTake, planned: PlannedSegment) -> None:
-        run_name = f"{steps.stage_label(planned.stage)}-{planned.number + 1}-of-{planned.count}"
+        run_name = f"{RowStage(planned.stage.value).label}-{planned.number + 1}-of-{planned.count}"
         segment.with_options(task_run_name=run_name)(take, planned)
 
     def make_drafts(self, take: steps.FarmTake, stage: Stage) -> None:

@@ -152,16 +152,16 @@ def test_an_upscaled_storyboard_becomes_a_film(
         (5, 9, 2),
     ]
     assert render(farm, take, base(take)) == [0] * WINDOWS, "the small film is there already"
-    made = steps.enlarge_take(farm, take)
+    made = steps.make_drafts(farm, take, Stage.UPSCALE)
     assert made == WINDOWS
-    assert steps.enlarge_take(farm, take) == 0, "once for a take"
+    assert steps.make_drafts(farm, take, Stage.UPSCALE) == 0, "once for a take"
     told: list[tuple[int, int]] = []
     for each in large(take):
         steps.render_segment(farm, take, each, progress=lambda *step: told.append(step))
     assert told == [(step, 8) for step in range(3, 9)] * WINDOWS
     assert "enlarged" not in kinds(farm), "what is refined needs it no more"
     assert render(farm, take) == [0] * 2 * WINDOWS
-    assert steps.enlarge_take(farm, take) == 0
+    assert steps.make_drafts(farm, take, Stage.UPSCALE) == 0
 
     found = [latents_of(farm, each.key) for each in large(take)]
     whole = in_one_go(farm, take.id, 1.5)
@@ -242,7 +242,7 @@ def test_variants_share_the_windows_that_they_have_in_common(
     shots[0]["keyframes"][2]["image"] = "still3.png"
     two = begun(farm, write_board("de", upscale=1.5, shots=shots))
     assert render(farm, two, base(two)) == [0, 0, STEPS]
-    assert steps.enlarge_take(farm, two) == 2
+    assert steps.make_drafts(farm, two, Stage.UPSCALE) == 2
     assert render(farm, two, large(two)) == [0, SR_STEPS, SR_STEPS]
     whole = in_one_go(farm, two.id, 1.5)
     assert torch.equal(latents_of(farm, two.plan.keys[-1])[:, :, 2:], whole[:, :, 7:])
@@ -307,7 +307,7 @@ def test_enlarged_latents_that_are_lost_are_made_again(
     take = begun(farm, write_board(upscale=1.5))
     first, second, third = large(take)
     render(farm, take, base(take))
-    steps.enlarge_take(farm, take)
+    steps.make_drafts(farm, take, Stage.UPSCALE)
     address = farm.repository.segment(second.key).enlarged_address
     torn = farm.repository.segment(third.key).enlarged_address
     assert address is not None
@@ -346,7 +346,7 @@ def test_enlarged_latents_that_are_lost_are_made_again(
     lost = farm.repository.segment(take.segments[0].key).latents_address
     assert lost is not None
     farm.store.delete(lost)
-    assert steps.enlarge_take(farm, take) == 0
+    assert steps.make_drafts(farm, take, Stage.UPSCALE) == 0
     assert render(farm, take) == [0] * 2 * WINDOWS
     refined = farm.repository.segment(third.key).latents_address
     assert refined is not None

@@ -11,7 +11,6 @@ from flows.steps.shots import (
     begin_take,
     board_of,
     next_attempt,
-    stage_label,
     takes_allowed,
 )
 from flows.steps.takes import (
@@ -38,6 +37,5 @@ __all__ = [
     "make_drafts",
     "next_attempt",
     "render_segment",
-    "stage_label",
     "takes_allowed",
 ]

@@ -120,11 +120,6 @@ def upscaler_of(farm: Farm, board: Storyboard) -> Upscaler:
     return Upscaler.of(farm.model(Stage.UPSCALE).facts.superres, scale=board.upscale)
 
 
-def stage_label(stage: str) -> str:
-    """What operators call a segment of a stage."""
-    return {"coarse": "coarse", "base": "segment", "upscale": "upscale"}[stage]
-
-
 def smoke(farm: Farm, board: Storyboard) -> bool:
     """Whether barely trained weights have a part in the film."""
     return any(farm.model(stage).facts.smoke for stage in stages_of(board))
