@@ -49,7 +49,10 @@ AREAS = {
             f"dreamontage/planning/{name}.py"
             for name in ("cost", "draft_window", "geometry", "loops", "segments")
         ),
-        tests=("tests/test_plan.py", "tests/test_planning_edges.py"),
+        tests=(
+            *("tests/test_plan.py", "tests/test_cost.py", "tests/test_loop_plan.py"),
+            *("tests/test_draft_keys.py", "tests/test_segment_keys.py"),
+        ),
     ),
     "keys": Area(
         files=("dreamontage/planning/keys.py", "dreamontage/planning/segment_keys.py"),
@@ -57,7 +60,10 @@ AREAS = {
     ),
     "conditioning": Area(
         files=("dreamontage/sampling/conditioning/*.py",),
-        tests=("tests/test_conditioning.py", "tests/test_feed.py"),
+        tests=(
+            *("tests/test_conditioning.py", "tests/test_feed.py", "tests/test_pictures.py"),
+            *("tests/test_native.py", "tests/test_loop_film.py"),
+        ),
     ),
     "gate": Area(files=("dreamontage/scorer/gate.py",), tests=("tests/test_scorer_gate.py",)),
     "leases": Area(

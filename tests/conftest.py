@@ -17,30 +17,36 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 pytest_plugins = [
     "tests.support.alignment",
     "tests.support.tiny",
+    "tests.support.upscale",
+    "tests.support.speed",
     "tests.support.training_data",
     "tests.support.curated",
     "tests.support.boards",
     "tests.support.postgres",
     "tests.support.s3",
     "tests.support.farm",
+    "tests.support.farm_steps",
     "tests.support.ledgers",
     "tests.support.evaluation",
     "tests.support.storyboard_data",
 ]
 
 # Fixtures, and whole files, that start a Postgres, an S3 server or the farm's processes.
-SERVER_FIXTURES = frozenset({"postgres", "rclone_server", "ministack_server", "farm", "studio"})
+SERVER_FIXTURES = frozenset({"postgres", "rclone_server", "ministack_server", "farm"})
 SERVER_FILES = frozenset({"test_db_embedded", "test_stack", "test_wheel"})
 
 # Files whose tests train or sample models, encode many films, or start commands: seconds each.
 MEDIUM_FILES = frozenset(
     {
-        "test_checkpoints",
+        "test_checkpoint",
         "test_cli_library",
         "test_compatibility",
         "test_decoder_training",
         "test_distributed_training",
-        "test_draft",
+        "test_draft_denoising",
+        "test_draft_keys",
+        "test_draft_pictures",
+        "test_draft_storyboard",
         "test_evaluation_run",
         "test_examples",
         "test_golden_latents",
@@ -51,11 +57,16 @@ MEDIUM_FILES = frozenset(
         "test_readme",
         "test_render_parity",
         "test_scorer_calibration",
-        "test_speed",
+        "test_speed_caches",
+        "test_speed_exactness",
+        "test_speed_options",
         "test_superres_training",
         "test_training",
         "test_training_chains",
         "test_upscale",
+        "test_upscale_sizes",
+        "test_upscale_tiles",
+        "test_upscale_windows",
         "test_upscaled",
     }
 )

@@ -32,7 +32,7 @@ TITLE = "Ad [/] one"
 
 
 @pytest.fixture
-def settings(database_url: str, tmp_path: Path, tiny_ours: Path) -> Settings:
+def offline_settings(database_url: str, tmp_path: Path, tiny_ours: Path) -> Settings:
     """A database and a store, but where Prefect should be nobody answers."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
@@ -45,8 +45,8 @@ def settings(database_url: str, tmp_path: Path, tiny_ours: Path) -> Settings:
 
 
 @pytest.fixture
-def opened(settings: Settings) -> Iterator[farm_module.Farm]:
-    with farm_module.open_farm(settings) as opened:
+def offline_farm(offline_settings: Settings) -> Iterator[farm_module.Farm]:
+    with farm_module.open_farm(offline_settings) as opened:
         yield opened
 
 
@@ -66,27 +66,27 @@ def plain(shown: object) -> str:
     return console.file.getvalue()
 
 
-def test_nothing_is_stored_that_cannot_be_started(settings, opened, write_board):
-    result = dreamontage(settings, "submit", write_board())
+def test_nothing_is_stored_that_cannot_be_started(offline_settings, offline_farm, write_board):
+    result = dreamontage(offline_settings, "submit", write_board())
     assert result.returncode == 1
     assert "does not answer" in result.stderr
     assert "dreamontage up" in result.stderr
-    assert opened.repository.recent_storyboards(5) == []
-    assert not list(opened.store.list())
+    assert offline_farm.repository.recent_storyboards(5) == []
+    assert not list(offline_farm.store.list())
 
 
-def test_titles_and_errors_are_no_markup(opened, write_board):
+def test_titles_and_errors_are_no_markup(offline_farm, write_board):
     error = "no [bold] thing at [/dim]"
-    (submitted,) = submit(opened, write_board(title=TITLE))
-    opened.repository.set_storyboard_state(submitted.id, StoryboardState.RENDERING)
-    opened.repository.set_storyboard_state(submitted.id, StoryboardState.FAILED, error=error)
-    progress = opened.repository.progress(submitted.id)
+    (submitted,) = submit(offline_farm, write_board(title=TITLE))
+    offline_farm.repository.set_storyboard_state(submitted.id, StoryboardState.RENDERING)
+    offline_farm.repository.set_storyboard_state(submitted.id, StoryboardState.FAILED, error=error)
+    progress = offline_farm.repository.progress(submitted.id)
     assert f"{TITLE}: failed" in plain(progress_view.tree(progress))
     assert error in plain(progress_view.tree(progress))
     assert TITLE in plain(progress_view.summary([progress]))
 
     console = Console(file=io.StringIO(), width=300)
-    ended = progress_view.until_final(opened, [submitted.id], console)
+    ended = progress_view.until_final(offline_farm, [submitted.id], console)
     assert [each.storyboard.state for each in ended] == [StoryboardState.FAILED]
     assert isinstance(console.file, io.StringIO)
     assert error in console.file.getvalue()
@@ -100,21 +100,25 @@ def test_segment_errors_are_no_markup():
     assert "a [/] in it" in plain(shown)
 
 
-def test_another_store_is_refused(settings, opened, write_board):
+def test_another_store_is_refused(offline_settings, offline_farm, write_board):
     write_stack_state(
-        settings, database_url=settings.database(), store="bucket films at s3.studio:9000"
+        offline_settings,
+        database_url=offline_settings.database(),
+        store="bucket films at s3.studio:9000",
     )
-    result = dreamontage(settings, "status")
+    result = dreamontage(offline_settings, "status")
     assert result.returncode == 1
     assert "S3_ENDPOINT" in result.stderr
     assert "bucket films at s3.studio:9000" in result.stderr
-    write_stack_state(settings, database_url="postgresql+psycopg://elsewhere/film")
-    assert dreamontage(settings, "status").returncode == 0, "that studio is not the one meant"
+    write_stack_state(offline_settings, database_url="postgresql+psycopg://elsewhere/film")
+    assert dreamontage(offline_settings, "status").returncode == 0, (
+        "that studio is not the one meant"
+    )
 
 
-def test_an_unreachable_database_is_reported_in_one_line(settings):
-    port = settings.prefect_api_url.partition("127.0.0.1:")[2].partition("/")[0]
-    silent = settings.model_copy(
+def test_an_unreachable_database_is_reported_in_one_line(offline_settings):
+    port = offline_settings.prefect_api_url.partition("127.0.0.1:")[2].partition("/")[0]
+    silent = offline_settings.model_copy(
         update={"database_url": f"postgresql+psycopg://127.0.0.1:{port}/film"}
     )
     result = dreamontage(silent, "status")
@@ -141,10 +145,10 @@ bar.finish()
 """
 
 
-def test_showing_fails_no_work(settings):
+def test_showing_fails_no_work(offline_settings):
     """With no server, a segment's progress is only logged."""
     result = subprocess.run(
-        python("-c", SHOW), env=settings.environment(), capture_output=True, text=True
+        python("-c", SHOW), env=offline_settings.environment(), capture_output=True, text=True
     )
     assert result.returncode == 0, result.stderr
     assert "progress of take-0 is not shown in Prefect: ConnectError" in result.stderr
@@ -186,31 +190,28 @@ def test_the_library_alone_names_the_extra():
 class TestWithPrefect:
     """On the studio that the tests share; its deployments are left as they are."""
 
-    @pytest.fixture
-    def opened(self, farm: Farm) -> Iterator[farm_module.Farm]:
-        with farm_module.open_farm(farm.settings) as opened:
-            yield opened
-
     def test_one_bad_file_keeps_all_out(
-        self, farm: Farm, opened: farm_module.Farm, write_board: WriteBoard
+        self, farm: Farm, opened_farm: farm_module.Farm, write_board: WriteBoard
     ) -> None:
         good, bad = write_board("good", title="Kept out"), write_board("bad", fps=0)
         result = dreamontage(farm.settings, "submit", good, bad)
         assert result.returncode == 1
         assert f"{bad}: fps" in result.stderr
-        assert "Kept out" not in {each.title for each in opened.repository.recent_storyboards(50)}
+        assert "Kept out" not in {
+            each.title for each in opened_farm.repository.recent_storyboards(50)
+        }
 
     def test_several_files_are_submitted_before_any_starts(
         self,
         farm: Farm,
-        opened: farm_module.Farm,
+        opened_farm: farm_module.Farm,
         write_board: WriteBoard,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         stored: list[set[str]] = []
 
         def begin(settings: Settings, storyboard_id: str) -> str:
-            stored.append({each.title for each in opened.repository.recent_storyboards(50)})
+            stored.append({each.title for each in opened_farm.repository.recent_storyboards(50)})
             return "00000000-0000-0000-0000-000000000000"
 
         for name, value in farm.settings.environment().items():
@@ -226,18 +227,18 @@ class TestWithPrefect:
         farm.set_state(run, type="CANCELLED", name="Cancelled")
 
     def test_waiting_ends_when_the_run_has_died(
-        self, farm: Farm, opened: farm_module.Farm, write_board: WriteBoard
+        self, farm: Farm, opened_farm: farm_module.Farm, write_board: WriteBoard
     ) -> None:
-        (submitted,) = submit(opened, write_board(title=TITLE))
+        (submitted,) = submit(opened_farm, write_board(title=TITLE))
         deployment = farm.get("/deployments/name/render-storyboard/render-storyboard")["id"]
         # Before it could begin: of others, the supervisor tells.
         run = farm.start(deployment, "CRASHED", storyboard_id=submitted.id)
-        opened.repository.set_flow_run(submitted.id, run)
+        opened_farm.repository.set_flow_run(submitted.id, run)
         result = io.StringIO()
         found: list[StoryboardProgress] = progress_view.until_final(
-            opened, [submitted.id], Console(file=result, width=300)
+            opened_farm, [submitted.id], Console(file=result, width=300)
         )
         assert found[0].storyboard.state is StoryboardState.FAILED
         assert "its run ended: Crashed; retry it in the Prefect UI" in result.getvalue()
-        row = opened.repository.storyboard(submitted.id)
+        row = opened_farm.repository.storyboard(submitted.id)
         assert row.state is StoryboardState.SUBMITTED, "the row is the run's to set"

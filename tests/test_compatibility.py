@@ -111,7 +111,7 @@ def denoised(monkeypatch: pytest.MonkeyPatch) -> Steps:
 
 
 @pytest.fixture
-def models(tmp_path: Path) -> Path:
+def earlier_models(tmp_path: Path) -> Path:
     """The two model folders, where something may be written beside them."""
     return Path(shutil.copytree(OLD / "models", tmp_path / "models"))
 
@@ -120,9 +120,12 @@ def models(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("name", ["base", "sr"])
-def test_a_model_folder_is_the_same_model(name: str, models: Path) -> None:
+def test_a_model_folder_is_the_same_model(name: str, earlier_models: Path) -> None:
     """Its revision is part of every key. It changes too if a checkout alters the files' bytes."""
-    assert DreaMontagePipeline.from_pretrained(models / name).revision == EXPECTED["models"][name]
+    assert (
+        DreaMontagePipeline.from_pretrained(earlier_models / name).revision
+        == EXPECTED["models"][name]
+    )
 
 
 # --- The ledger folder ----------------------------------------------------------------------------
@@ -159,11 +162,11 @@ def segments(ledger: Path) -> dict[str, bytes]:
 
 @pytest.mark.parametrize("board", ["walk", "large"])
 def test_finished_segments_in_a_folder_are_found(
-    board: str, ledger: Path, models: Path, denoised: Steps
+    board: str, ledger: Path, earlier_models: Path, denoised: Steps
 ) -> None:
     before = segments(ledger)
     old_record = json.loads((ledger / f"{board}.smoke.json").read_text())
-    film = rendered(board, ledger, models)
+    film = rendered(board, ledger, earlier_models)
     assert denoised.run == 0
     assert segments(ledger) == before
     assert_same_film(film, board)
@@ -172,14 +175,14 @@ def test_finished_segments_in_a_folder_are_found(
 
 @pytest.mark.parametrize(("board", "count"), [("walk", 6), ("large", 6)])
 def test_one_segment_that_is_missing_in_a_folder_is_all_that_is_rendered(
-    board: str, count: int, ledger: Path, models: Path, denoised: Steps
+    board: str, count: int, ledger: Path, earlier_models: Path, denoised: Steps
 ) -> None:
     record = json.loads((ledger / f"{board}.smoke.json").read_text())
     shot = record["shots"][0]
     key = (shot.get("upscaled") or shot["segments"])[-1]["key"]
     lost = ledger / "segments" / f"{key}.safetensors"
     lost.unlink()
-    film = rendered(board, ledger, models)
+    film = rendered(board, ledger, earlier_models)
     assert denoised.run == count
     assert_same_latents(load_file(lost)["latents"], board, key)
     assert_same_film(film, board)
@@ -189,7 +192,7 @@ def test_one_segment_that_is_missing_in_a_folder_is_all_that_is_rendered(
 
 
 @pytest.fixture
-def farm(empty_url: str, tmp_path: Path, models: Path) -> Iterator[Farm]:
+def earlier_farm(empty_url: str, tmp_path: Path, earlier_models: Path) -> Iterator[Farm]:
     """The old farm, as it is after an update: its rows and its store, and the new code."""
     engine = open_engine(empty_url)
     connection = engine.raw_connection()
@@ -205,8 +208,8 @@ def farm(empty_url: str, tmp_path: Path, models: Path) -> Iterator[Farm]:
     shutil.copytree(OLD / "store", home / "store")
     settings = Settings(
         home=home,
-        weights=models / "base",
-        sr_weights=models / "sr",
+        weights=earlier_models / "base",
+        sr_weights=earlier_models / "sr",
         database_url=empty_url,
         checkpoint_every=2,
     )
@@ -240,47 +243,49 @@ def fetched(farm: Farm, storyboard_id: str, path: Path) -> Path:
 
 
 def test_a_finished_storyboard_is_found_and_fetched(
-    farm: Farm, tmp_path: Path, denoised: Steps
+    earlier_farm: Farm, tmp_path: Path, denoised: Steps
 ) -> None:
     old = EXPECTED["farm"]["walk"]
-    storyboard = farm.repository.find_storyboard(old["id"])
+    storyboard = earlier_farm.repository.find_storyboard(old["id"])
     assert storyboard.state is StoryboardState.DONE
-    progress = farm.repository.progress(old["id"])
+    progress = earlier_farm.repository.progress(old["id"])
     assert {each.segment.state for each in progress.segments} == {SegmentState.DONE}
-    assert sha256(fetched(farm, old["id"], tmp_path / "film.mp4")) == old["film"]
-    for shot in farm.repository.shots(old["id"]):
+    assert sha256(fetched(earlier_farm, old["id"], tmp_path / "film.mp4")) == old["film"]
+    for shot in earlier_farm.repository.shots(old["id"]):
         assert shot.state is ShotState.DONE
-        (take,) = farm.repository.takes(shot.id)
-        planned = steps.begin_take(farm, shot.id, 0)
+        (take,) = earlier_farm.repository.takes(shot.id)
+        planned = steps.begin_take(earlier_farm, shot.id, 0)
         assert set(planned.plan.keys) <= old["latents"].keys()
-        assert steps.decode_take(farm, planned) == take.mezzanine_address, "its frames still count"
+        assert steps.decode_take(earlier_farm, planned) == take.mezzanine_address, (
+            "its frames still count"
+        )
     assert denoised.run == 0
 
 
 @pytest.mark.parametrize("board", ["guided", "large"])
 def test_a_storyboard_in_mid_flight_goes_on_where_it_stopped(
-    board: str, farm: Farm, tmp_path: Path, denoised: Steps
+    board: str, earlier_farm: Farm, tmp_path: Path, denoised: Steps
 ) -> None:
     """One whose lease was given back, and one whose worker died in the super-resolution stage; both
     in the middle of their second window, with a checkpoint two steps before its end.
     """
     old = EXPECTED["farm"][board]
-    assert farm.repository.storyboard(old["id"]).state is StoryboardState.RENDERING
-    run = finish(farm, old["id"])
+    assert earlier_farm.repository.storyboard(old["id"]).state is StoryboardState.RENDERING
+    run = finish(earlier_farm, old["id"])
     begun, untouched = old["unfinished"]
     assert {key: count for key, count in run.items() if count} == {begun: 2, untouched: 6}
     assert denoised.run == old["steps_to_run"] == 8
     for key in old["unfinished"]:
-        assert_same_latents(PostgresLedger(farm).latents(key), board, key)
-    assert_same_film(fetched(farm, old["id"], tmp_path / "film.mp4"), board)
+        assert_same_latents(PostgresLedger(earlier_farm).latents(key), board, key)
+    assert_same_film(fetched(earlier_farm, old["id"], tmp_path / "film.mp4"), board)
 
 
 def test_a_finished_storyboard_that_is_submitted_again_costs_no_steps(
-    farm: Farm, tmp_path: Path, denoised: Steps
+    earlier_farm: Farm, tmp_path: Path, denoised: Steps
 ) -> None:
-    (again,) = submit(farm, OLD / "boards" / "walk.yaml")
+    (again,) = submit(earlier_farm, OLD / "boards" / "walk.yaml")
     assert again.id != EXPECTED["farm"]["walk"]["id"]
-    run = finish(farm, again.id)
+    run = finish(earlier_farm, again.id)
     assert run == dict.fromkeys(EXPECTED["farm"]["walk"]["latents"], 0)
     assert denoised.run == 0
-    assert_same_film(fetched(farm, again.id, tmp_path / "film.mp4"), "walk")
+    assert_same_film(fetched(earlier_farm, again.id, tmp_path / "film.mp4"), "walk")

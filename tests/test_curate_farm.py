@@ -33,7 +33,7 @@ def films(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def farm(database_url: str, tmp_path: Path) -> Iterator[Farm]:
+def curation_farm(database_url: str, tmp_path: Path) -> Iterator[Farm]:
     settings = Settings(
         home=tmp_path / "home", weights=REPOSITORY / "weights" / "nano", database_url=database_url
     )
@@ -51,32 +51,40 @@ def run(farm: Farm, folder: Path, options: dict[str, Any] = OPTIONS) -> tuple[st
     return steps.publish(farm, place, curation, entries, plan).address, measured, encoded
 
 
-def test_a_folder_becomes_a_data_set_in_the_store(farm: Farm, films: Path, tmp_path: Path) -> None:
-    address, measured, encoded = run(farm, films)
+def test_a_folder_becomes_a_data_set_in_the_store(
+    curation_farm: Farm, films: Path, tmp_path: Path
+) -> None:
+    address, measured, encoded = run(curation_farm, films)
     assert (measured, encoded) == (4, 2)
-    data = Dataset(steps.fetch_data_set(farm, address, tmp_path / "out"))
+    data = Dataset(steps.fetch_data_set(curation_farm, address, tmp_path / "out"))
     assert [facts.source for facts in data.clips] == ["a.mp4", "b.mp4"]
     assert data.read(1).mean_ZLHW.shape == (48, 13, 10, 16)
-    kinds = {stat.address.split("/")[0] for stat in farm.store.list()}
+    kinds = {stat.address.split("/")[0] for stat in curation_farm.store.list()}
     assert kinds == {"measured", "groups", "shards", "datasets"}, "no parts are left"
 
-    assert run(farm, films) == (address, 1, 0), "what is done is not done again, but for the text"
+    assert run(curation_farm, films) == (address, 1, 0), (
+        "what is done is not done again, but for the text"
+    )
     verdicts = {
         entry.name: entry.verdict.rule
-        for entry in steps.judged(farm, str(films), steps.curation_of(farm, OPTIONS))
+        for entry in steps.judged(
+            curation_farm, str(films), steps.curation_of(curation_farm, OPTIONS)
+        )
     }
     assert verdicts["cut.mp4"] is Rule.ONE_SHOT
     assert verdicts["text.mp4"] is Rule.READABLE
 
 
 def test_a_folder_that_grows_keeps_its_shards(
-    farm: Farm, films: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    curation_farm: Farm, films: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first, _, _ = run(farm, films)
+    first, _, _ = run(curation_farm, films)
     h264(pan(2), films / "c.mp4")
-    second, measured, encoded = run(farm, films)
+    second, measured, encoded = run(curation_farm, films)
     assert (measured, encoded) == (2, 1), "the new one, and the text again"
-    before, after = (json.loads(farm.store.get(each))["shards"] for each in (first, second))
+    before, after = (
+        json.loads(curation_farm.store.get(each))["shards"] for each in (first, second)
+    )
     assert after[:1] == before
     assert len(after) == 2
 
@@ -87,25 +95,25 @@ def test_a_folder_that_grows_keeps_its_shards(
         raise AssertionError("encoded already")
 
     monkeypatch.setattr("dreamontage.training.curation.encode.encode_video", never)
-    third, _, repacked = run(farm, films)
+    third, _, repacked = run(curation_farm, films)
     assert repacked == 1
-    data = Dataset(steps.fetch_data_set(farm, third, tmp_path / "out"))
+    data = Dataset(steps.fetch_data_set(curation_farm, third, tmp_path / "out"))
     assert sorted(facts.source for facts in data.clips) == ["b.mp4", "c.mp4"]
 
 
-def test_a_stopped_group_continues_with_the_next_clip(farm: Farm, films: Path) -> None:
-    place, curation = str(films), steps.curation_of(farm, OPTIONS)
-    entries = steps.judged(farm, place, curation)
-    plan = steps.plan_clips(farm, place, curation, entries)
+def test_a_stopped_group_continues_with_the_next_clip(curation_farm: Farm, films: Path) -> None:
+    place, curation = str(films), steps.curation_of(curation_farm, OPTIONS)
+    entries = steps.judged(curation_farm, place, curation)
+    plan = steps.plan_clips(curation_farm, place, curation, entries)
     assert plan.groups == (("a.mp4", "b.mp4"),)
     with pytest.MonkeyPatch.context() as patch:
         patch.delattr(steps, "videos_of")  # a group is encoded without a look at all the others
-        stopped = steps.encode(farm, place, plan.groups[0], curation)
+        stopped = steps.encode(curation_farm, place, plan.groups[0], curation)
         assert next(stopped) == "a.mp4"
         stopped.close()
-    (part,) = farm.store.list("parts")
+    (part,) = curation_farm.store.list("parts")
     with pytest.raises(RuntimeError, match=r"not encoded yet: a\.mp4, b\.mp4"):
-        steps.publish(farm, place, curation, entries, plan)
+        steps.publish(curation_farm, place, curation, entries, plan)
     encoded = []
     with pytest.MonkeyPatch.context() as patch:
         from dreamontage.training.curation import encode
@@ -116,32 +124,39 @@ def test_a_stopped_group_continues_with_the_next_clip(farm: Farm, films: Path) -
             "encode_video",
             lambda *arguments: encoded.append(arguments[1].name) or real(*arguments),
         )
-        assert list(steps.encode(farm, place, plan.groups[0], curation)) == ["a.mp4", "b.mp4"]
+        assert list(steps.encode(curation_farm, place, plan.groups[0], curation)) == [
+            "a.mp4",
+            "b.mp4",
+        ]
     assert encoded == ["b.mp4"]
-    assert not list(farm.store.list("parts"))
+    assert not list(curation_farm.store.list("parts"))
     assert part.address
-    assert steps.publish(farm, place, curation, entries, plan).clips == 2
+    assert steps.publish(curation_farm, place, curation, entries, plan).clips == 2
 
 
-def test_a_group_of_which_one_is_gone_is_not_encoded(farm: Farm, films: Path) -> None:
-    place, curation = str(films), steps.curation_of(farm, OPTIONS)
-    plan = steps.plan_clips(farm, place, curation, steps.judged(farm, place, curation))
+def test_a_group_of_which_one_is_gone_is_not_encoded(curation_farm: Farm, films: Path) -> None:
+    place, curation = str(films), steps.curation_of(curation_farm, OPTIONS)
+    plan = steps.plan_clips(
+        curation_farm, place, curation, steps.judged(curation_farm, place, curation)
+    )
     (films / "a.mp4").unlink()
     with pytest.raises(RuntimeError, match=r"has changed since it was judged: a\.mp4"):
-        list(steps.encode(farm, place, plan.groups[0], curation))
+        list(steps.encode(curation_farm, place, plan.groups[0], curation))
 
 
-def test_a_shard_that_is_lost_is_made_again(farm: Farm, films: Path, tmp_path: Path) -> None:
-    address, _, _ = run(farm, films)
-    (shard,) = farm.store.list("shards")
-    farm.store.delete(shard.address)
-    again, measured, encoded = run(farm, films)
+def test_a_shard_that_is_lost_is_made_again(
+    curation_farm: Farm, films: Path, tmp_path: Path
+) -> None:
+    address, _, _ = run(curation_farm, films)
+    (shard,) = curation_farm.store.list("shards")
+    curation_farm.store.delete(shard.address)
+    again, measured, encoded = run(curation_farm, films)
     assert (again, measured, encoded) == (address, 1, 2), "the same bytes, so the same index"
-    assert len(Dataset(steps.fetch_data_set(farm, address, tmp_path / "out"))) == 2
+    assert len(Dataset(steps.fetch_data_set(curation_farm, address, tmp_path / "out"))) == 2
 
 
 def test_a_video_is_not_blamed_for_good_for_what_may_pass(
-    farm: Farm, films: Path, monkeypatch: pytest.MonkeyPatch
+    curation_farm: Farm, films: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
 
@@ -149,22 +164,24 @@ def test_a_video_is_not_blamed_for_good_for_what_may_pass(
             raise OSError("the disk is not there just now")
 
         patch.setattr("dreamontage.training.curation.measure.file_digest", fails)
-        _, measured, encoded = run(farm, films)
+        _, measured, encoded = run(curation_farm, films)
         assert (measured, encoded) == (4, 0)
-    _, measured, encoded = run(farm, films)
+    _, measured, encoded = run(curation_farm, films)
     assert (measured, encoded) == (4, 2)
 
 
-def test_a_video_that_kills_is_given_up(farm: Farm, films: Path) -> None:
-    curation: Curation = steps.curation_of(farm, OPTIONS)
-    steps.record_crash(farm, str(films), "a.mp4", curation)
-    assert not steps.measure(farm, str(films), "a.mp4", curation), "nobody looks at it again"
-    (entry, *_) = steps.judged(farm, str(films), curation)
+def test_a_video_that_kills_is_given_up(curation_farm: Farm, films: Path) -> None:
+    curation: Curation = steps.curation_of(curation_farm, OPTIONS)
+    steps.record_crash(curation_farm, str(films), "a.mp4", curation)
+    assert not steps.measure(curation_farm, str(films), "a.mp4", curation), (
+        "nobody looks at it again"
+    )
+    (entry, *_) = steps.judged(curation_farm, str(films), curation)
     assert entry.verdict.reason == "processes died while looking at it"
 
 
-def test_unknown_options_are_reported(farm: Farm) -> None:
+def test_unknown_options_are_reported(curation_farm: Farm) -> None:
     with pytest.raises(ValueError, match="options: got an unexpected keyword argument 'sise'"):
-        steps.curation_of(farm, {"sise": "128x80"})
+        steps.curation_of(curation_farm, {"sise": "128x80"})
     with pytest.raises(ValueError, match="--size = 'x' must read WIDTHxHEIGHT"):
-        steps.curation_of(farm, {"size": "x"})
+        steps.curation_of(curation_farm, {"size": "x"})

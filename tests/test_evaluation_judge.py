@@ -10,19 +10,7 @@ import pytest
 
 from dreamontage.evaluation.judge import Aspect, compare, verdict
 from dreamontage.evaluation.statistics import bootstrap
-
-PERFECT = {
-    "texture": 0.0,
-    "flicker": 1.0,
-    "blocks": 1.0,
-    "fidelity": 1.0,
-    "motion_error": 0.0,
-    "camera": 1.0,
-    "cuts": 0.0,
-    "cut_strength": 0.0,
-    "colour_near": 0.0,
-    "flicker_near": 1.0,
-}
+from tests.support.evaluation import PERFECT
 
 
 @pytest.mark.parametrize(

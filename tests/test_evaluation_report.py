@@ -18,7 +18,7 @@ from dreamontage.evaluation.report import FEWEST, Criterion, Holds, PromptRow, r
 from dreamontage.evaluation.statistics import bootstrap
 from dreamontage.evaluation.suite import Results
 from dreamontage.evaluation.tasks import Kind, Plan
-from tests.test_evaluation_judge import PERFECT
+from tests.support.evaluation import PERFECT
 
 FINE = PERFECT | {
     "psnr": 40.0,

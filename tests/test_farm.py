@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -22,12 +21,6 @@ from tests.support.boards import WriteBoard, picture
 from tests.support.farm import Farm, await_that
 
 pytestmark = pytest.mark.xdist_group("farm")
-
-
-@pytest.fixture
-def opened(farm: Farm) -> Iterator[farm_module.Farm]:
-    with farm_module.open_farm(farm.settings) as opened:
-        yield opened
 
 
 def short_board(write_board: WriteBoard, **overrides: Any) -> Path:
@@ -53,14 +46,14 @@ def artifacts(farm: Farm, key: str) -> list[dict[str, Any]]:
     return list(farm.post("/artifacts/filter", {"artifacts": {"key": {"like_": key}}}))
 
 
-def test_a_storyboard_through_the_farm(farm, opened, write_board, tmp_path):
-    (submitted,) = submit(opened, short_board(write_board))
+def test_a_storyboard_through_the_farm(farm, opened_farm, write_board, tmp_path):
+    (submitted,) = submit(opened_farm, short_board(write_board))
     run = start_storyboard(farm.settings, submitted.id)
     ended = farm.wait(run)
     assert ended["state"]["type"] == "COMPLETED", ended["state"]
     assert ended["name"] == submitted.id
 
-    storyboard = opened.repository.storyboard(submitted.id)
+    storyboard = opened_farm.repository.storyboard(submitted.id)
     assert storyboard.flow_run_id == run
     assert storyboard.state in (StoryboardState.DONE, StoryboardState.REVIEW)
     # What operators see: a run a shot, a task a segment, progress, scores and the sheet.
@@ -99,18 +92,18 @@ def dreamontage(farm: Farm, *arguments: str) -> str:
     return done.stdout
 
 
-def test_a_killed_shot_is_retried_from_the_ui_and_continues(farm, opened, write_board):
+def test_a_killed_shot_is_retried_from_the_ui_and_continues(farm, opened_farm, write_board):
     steps = 40
     shot = {"name": "long", "duration": {"frames": 33}, "prompts": "zoom in"}
     (submitted,) = submit(
-        opened,
+        opened_farm,
         write_board(shots=[shot], sampler={"steps": steps}, seed=int.from_bytes(os.urandom(4))),
     )
     deployment = farm.get("/deployments/name/render-shot/render-shot")["id"]
     run = farm.start(deployment, shot_id=f"{submitted.id}-s0")
 
     def begun() -> Any:
-        take = opened.repository.progress(submitted.id).shots[0].take
+        take = opened_farm.repository.progress(submitted.id).shots[0].take
         row = take.segments[0].segment if take and take.segments else None
         return row if row is not None and row.checkpoint_step >= 8 else None
 
@@ -119,13 +112,13 @@ def test_a_killed_shot_is_retried_from_the_ui_and_continues(farm, opened, write_
     assert process in farm.pids_of_runs("gpu")
     os.kill(process, signal.SIGKILL)
     assert farm.wait(run)["state"]["type"] == "CRASHED"
-    stored = opened.repository.segment(row.key)
+    stored = opened_farm.repository.segment(row.key)
     assert stored.state is SegmentState.RUNNING, "the dead holder's lease runs on for a while"
 
     farm.set_state(run, type="SCHEDULED", name="AwaitingRetry")  # the UI's Retry
     ended = farm.wait(run, frozenset({"COMPLETED", "FAILED"}))
     assert ended["state"]["type"] == "COMPLETED", ended["state"]
-    finished = opened.repository.segment(row.key)
+    finished = opened_farm.repository.segment(row.key)
     assert finished.state is SegmentState.DONE
     assert finished.denoise_steps_run == steps
     message = f"{steps - stored.checkpoint_step} of {steps} denoise steps run"
@@ -133,13 +126,13 @@ def test_a_killed_shot_is_retried_from_the_ui_and_continues(farm, opened, write_
     assert message in output, output
 
 
-def test_a_shot_without_its_model_fails_and_says_so(farm, opened, write_board):
+def test_a_shot_without_its_model_fails_and_says_so(farm, opened_farm, write_board):
     """A fault in flight reaches the storyboard's row, by name, and finished work stays."""
-    (submitted,) = submit(opened, short_board(write_board, title="Faulty"))
-    condition = opened.repository.conditions(f"{submitted.id}-s1")[0]
+    (submitted,) = submit(opened_farm, short_board(write_board, title="Faulty"))
+    condition = opened_farm.repository.conditions(f"{submitted.id}-s1")[0]
     other = picture(Path(write_board()).parent / "other.png", 77)
-    address = opened.store.put("renditions", other, ".png")
-    opened.repository.add_condition(
+    address = opened_farm.store.put("renditions", other, ".png")
+    opened_farm.repository.add_condition(
         f"{submitted.id}-s1",
         0,
         kind=condition.kind,
@@ -151,13 +144,13 @@ def test_a_shot_without_its_model_fails_and_says_so(farm, opened, write_board):
     )
     run = start_storyboard(farm.settings, submitted.id)
     assert farm.wait(run)["state"]["type"] == "FAILED"
-    storyboard = opened.repository.storyboard(submitted.id)
+    storyboard = opened_farm.repository.storyboard(submitted.id)
     assert storyboard.state is StoryboardState.FAILED
     assert storyboard.error is not None
     assert "second" in storyboard.error
     assert "nowhere/" in storyboard.error
     # Mended, and retried in the UI: only the second shot is rendered.
-    opened.repository.add_condition(
+    opened_farm.repository.add_condition(
         f"{submitted.id}-s1",
         0,
         kind=condition.kind,
@@ -172,28 +165,30 @@ def test_a_shot_without_its_model_fails_and_says_so(farm, opened, write_board):
     assert ended["run_count"] == 2
 
 
-def test_the_night_renders_what_is_due(farm, opened, write_board):
+def test_the_night_renders_what_is_due(farm, opened_farm, write_board):
     (due,) = submit(
-        opened, short_board(write_board, title="Due"), due_at=datetime(2020, 1, 1, tzinfo=UTC)
+        opened_farm, short_board(write_board, title="Due"), due_at=datetime(2020, 1, 1, tzinfo=UTC)
     )
     (later,) = submit(
-        opened, short_board(write_board, title="Later"), due_at=datetime(2100, 1, 1, tzinfo=UTC)
+        opened_farm,
+        short_board(write_board, title="Later"),
+        due_at=datetime(2100, 1, 1, tzinfo=UTC),
     )
     deployment = farm.get("/deployments/name/nightly/nightly")["id"]
     ended = farm.wait(farm.start(deployment))
     assert ended["state"]["type"] == "COMPLETED", ended["state"]
-    assert opened.repository.deliverables(due.id)
-    assert opened.repository.storyboard(later.id).state is StoryboardState.SUBMITTED
+    assert opened_farm.repository.deliverables(due.id)
+    assert opened_farm.repository.storyboard(later.id).state is StoryboardState.SUBMITTED
     assert due.id in artifacts(farm, "nightly")[0]["data"]
 
 
-def test_a_storyboards_own_run_that_dies_is_run_again(farm, opened, write_board):
+def test_a_storyboards_own_run_that_dies_is_run_again(farm, opened_farm, write_board):
     """As after a reboot in the middle of a film: nobody has to ask for it."""
     shot = {"name": "long", "duration": {"frames": 33}, "prompts": "zoom in"}
     seed = int.from_bytes(os.urandom(4))
-    (submitted,) = submit(opened, write_board(shots=[shot], sampler={"steps": 20}, seed=seed))
+    (submitted,) = submit(opened_farm, write_board(shots=[shot], sampler={"steps": 20}, seed=seed))
     run = start_storyboard(farm.settings, submitted.id)
-    await_that(lambda: opened.repository.takes(f"{submitted.id}-s0"), "the shot to begin")
+    await_that(lambda: opened_farm.repository.takes(f"{submitted.id}-s0"), "the shot to begin")
     process = int(farm.run(run)["infrastructure_pid"])
     assert process in farm.pids_of_runs("cpu")
     os.kill(process, signal.SIGKILL)
@@ -201,12 +196,12 @@ def test_a_storyboards_own_run_that_dies_is_run_again(farm, opened, write_board)
     ended = farm.wait(run, frozenset({"COMPLETED", "FAILED"}))
     assert ended["state"]["type"] == "COMPLETED", ended["state"]
     assert ended["run_count"] == 2
-    assert opened.repository.deliverables(submitted.id)
+    assert opened_farm.repository.deliverables(submitted.id)
 
 
-def test_a_take_that_fails_the_gate_is_retaken(farm, opened, write_board, tiny_ours):
+def test_a_take_that_fails_the_gate_is_retaken(farm, opened_farm, write_board, tiny_ours):
     """With weights that are not marked as smoke, up to the limit; then a person is asked."""
-    (submitted,) = submit(opened, write_board())
+    (submitted,) = submit(opened_farm, write_board())
     shot_id = f"{submitted.id}-s0"
     done = subprocess.run(
         python("-c", f"from flows.render import render_shot; print(render_shot({shot_id!r}))"),
@@ -220,13 +215,13 @@ def test_a_take_that_fails_the_gate_is_retaken(farm, opened, write_board, tiny_o
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == "review"
-    first, second = opened.repository.takes(shot_id)
+    first, second = opened_farm.repository.takes(shot_id)
     assert (first.verdict, second.verdict) == (Verdict.RETAKE, Verdict.REVIEW)
     assert first.seed != second.seed
-    assert opened.repository.shot(shot_id).state is ShotState.REVIEW
+    assert opened_farm.repository.shot(shot_id).state is ShotState.REVIEW
 
 
-def test_an_upscaled_shot_shows_its_stages(farm, opened, write_board, tiny_ours, tiny_sr):
+def test_an_upscaled_shot_shows_its_stages(farm, opened_farm, write_board, tiny_ours, tiny_sr):
     """Rendered by the flow itself, twice: the second time, all that there is to see is cached."""
     models = {"DREAMONTAGE_WEIGHTS": str(tiny_ours), "DREAMONTAGE_SR_WEIGHTS": str(tiny_sr)}
     settings = farm.settings.model_copy(update={"weights": tiny_ours, "sr_weights": tiny_sr})

@@ -5,11 +5,9 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pytest
 import torch
 
 from db.states import DeliverableKind
@@ -20,17 +18,7 @@ from dreamontage.storyboard import load
 from dreamontage.storyboard.seeds import take_seed
 from flows import steps
 from flows.actions.submit import submit
-from flows.studio.farm import Farm, open_farm
-from flows.studio.settings import Settings
-
-
-@pytest.fixture
-def farm(database_url: str, tmp_path: Path, tiny_ours: Path, tiny_sr: Path) -> Iterator[Farm]:
-    settings = Settings(
-        home=tmp_path / "home", weights=tiny_ours, sr_weights=tiny_sr, database_url=database_url
-    )
-    with open_farm(settings) as farm:
-        yield farm
+from flows.studio.farm import Farm
 
 
 def of_the_farm(farm: Farm, board: Path) -> dict[str, Any]:
@@ -82,20 +70,23 @@ def test_a_film_made_with_speed_options_says_so_and_is_no_others(
 
 
 def test_an_upscaled_films_record_is_the_same_whoever_rendered(
-    farm: Farm, write_board: Any, tiny_ours: Path, tiny_sr: Path, tmp_path: Path
+    two_model_farm: Farm, write_board: Any, tiny_ours: Path, tiny_sr: Path, tmp_path: Path
 ) -> None:
     path = write_board(upscale=1.5)
     here = of_this_process(tiny_ours, path, tmp_path / "out", sr=tiny_sr)
-    there = of_the_farm(farm, path)
+    there = of_the_farm(two_model_farm, path)
     assert here["shots"] == there["shots"]
     assert here["upscale"] == there["upscale"]
 
 
 def test_a_record_is_the_same_whoever_rendered(
-    farm: Farm, write_board: Any, tiny_ours: Path, tmp_path: Path
+    two_model_farm: Farm, write_board: Any, tiny_ours: Path, tmp_path: Path
 ) -> None:
     path = write_board(sampler={"image_guidance": 2.0})
-    here, there = of_this_process(tiny_ours, path, tmp_path / "out"), of_the_farm(farm, path)
+    here, there = (
+        of_this_process(tiny_ours, path, tmp_path / "out"),
+        of_the_farm(two_model_farm, path),
+    )
     assert here["sampler"] == {"steps": 6, "guidance": 1.0, "image_guidance": 2.0}
     for part in ("title", "frames", "fps", "storyboard", "sampler", "shots", "made_with"):
         assert here[part] == there[part], part

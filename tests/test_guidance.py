@@ -54,18 +54,18 @@ def latents(pipe: DreaMontagePipeline, *conditions: Keyframe, **how: Any) -> Ten
 
 
 @pytest.fixture(params=["tiny_ours", "tiny_i2v", "tiny_ti2v", "tiny_a14b"])
-def pipe(request: pytest.FixtureRequest) -> DreaMontagePipeline:
+def guided_pipe(request: pytest.FixtureRequest) -> DreaMontagePipeline:
     """Conditions encoded alone, in a grey film, as clean latents, and for two experts."""
     return DreaMontagePipeline.from_pretrained(request.getfixturevalue(request.param))
 
 
 def test_conditions_move_a_film_as_many_times_as_far(
-    pipe: DreaMontagePipeline,
+    guided_pipe: DreaMontagePipeline,
 ) -> None:
-    without, conditioned = latents(pipe), latents(pipe, still(4))
-    farther = latents(pipe, still(4), image_guidance_scale=WEIGHT)
+    without, conditioned = latents(guided_pipe), latents(guided_pipe, still(4))
+    farther = latents(guided_pipe, still(4), image_guidance_scale=WEIGHT)
     expected = without + WEIGHT * (conditioned - without)
-    if pipe.config.expand_timesteps:  # the clean latent stays as it is
+    if guided_pipe.config.expand_timesteps:  # the clean latent stays as it is
         expected[:, :, 1] = conditioned[:, :, 1]
     assert not torch.allclose(without, conditioned, atol=1e-2)
     assert torch.allclose(farther, expected, atol=1e-4)

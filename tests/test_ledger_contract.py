@@ -18,7 +18,7 @@ LATENTS = torch.arange(24, dtype=torch.float32).reshape(1, 2, 3, 2, 2)
 
 
 @pytest.fixture
-def opened(opened_ledger: OpenLedger) -> OpenLedger:
+def prepared_ledger(opened_ledger: OpenLedger) -> OpenLedger:
     opened_ledger.prepare([ONE, TWO])
     return opened_ledger
 
@@ -29,12 +29,12 @@ def finish(opened: OpenLedger, key: str, latents: Tensor = LATENTS) -> None:
         claim.finish(latents, steps_run=6)
 
 
-def test_finished_latents_are_found_by_their_key(opened: OpenLedger) -> None:
-    assert not opened.ledger.is_finished(ONE)
+def test_finished_latents_are_found_by_their_key(prepared_ledger: OpenLedger) -> None:
+    assert not prepared_ledger.ledger.is_finished(ONE)
     with pytest.raises(LostLatents):
-        opened.ledger.latents(ONE)
-    finish(opened, ONE, LATENTS.double().transpose(3, 4))
-    again = opened.another()
+        prepared_ledger.ledger.latents(ONE)
+    finish(prepared_ledger, ONE, LATENTS.double().transpose(3, 4))
+    again = prepared_ledger.another()
     assert again.is_finished(ONE)
     assert not again.is_finished(TWO)
     found = again.latents(ONE)
@@ -42,32 +42,32 @@ def test_finished_latents_are_found_by_their_key(opened: OpenLedger) -> None:
     assert torch.equal(found, LATENTS.transpose(3, 4))
 
 
-def test_a_finished_segment_is_not_claimed(opened: OpenLedger) -> None:
-    finish(opened, ONE)
-    with opened.another().claim(ONE, steps=6) as claim:
+def test_a_finished_segment_is_not_claimed(prepared_ledger: OpenLedger) -> None:
+    finish(prepared_ledger, ONE)
+    with prepared_ledger.another().claim(ONE, steps=6) as claim:
         assert claim is None
 
 
-def test_lost_latents_open_their_segment_and_no_other(opened: OpenLedger) -> None:
-    finish(opened, ONE)
-    finish(opened, TWO)
-    opened.lose(ONE)
+def test_lost_latents_open_their_segment_and_no_other(prepared_ledger: OpenLedger) -> None:
+    finish(prepared_ledger, ONE)
+    finish(prepared_ledger, TWO)
+    prepared_ledger.lose(ONE)
     with pytest.raises(LostLatents, match=ONE):
-        opened.ledger.latents(ONE)
-    assert opened.ledger.is_finished(TWO)
-    finish(opened, ONE)
-    assert torch.equal(opened.ledger.latents(ONE), LATENTS)
+        prepared_ledger.ledger.latents(ONE)
+    assert prepared_ledger.ledger.is_finished(TWO)
+    finish(prepared_ledger, ONE)
+    assert torch.equal(prepared_ledger.ledger.latents(ONE), LATENTS)
 
 
-def test_torn_latents_are_lost_latents(opened: OpenLedger) -> None:
-    if opened.tear is None:
+def test_torn_latents_are_lost_latents(prepared_ledger: OpenLedger) -> None:
+    if prepared_ledger.tear is None:
         pytest.skip("a memory has no bits to tear")
-    finish(opened, ONE)
-    opened.tear(ONE)
+    finish(prepared_ledger, ONE)
+    prepared_ledger.tear(ONE)
     with pytest.raises(LostLatents):
-        opened.ledger.latents(ONE)
-    finish(opened, ONE)
-    assert torch.equal(opened.ledger.latents(ONE), LATENTS)
+        prepared_ledger.ledger.latents(ONE)
+    finish(prepared_ledger, ONE)
+    assert torch.equal(prepared_ledger.ledger.latents(ONE), LATENTS)
 
 
 def test_a_folder_that_cannot_be_read_is_not_a_folder_without_latents(tmp_path: Path) -> None:
@@ -79,9 +79,9 @@ def test_a_folder_that_cannot_be_read_is_not_a_folder_without_latents(tmp_path: 
     assert unreadable.exists()
 
 
-def test_the_newest_checkpoint_is_what_the_next_holder_finds(opened: OpenLedger) -> None:
+def test_the_newest_checkpoint_is_what_the_next_holder_finds(prepared_ledger: OpenLedger) -> None:
     def interrupted() -> None:
-        with opened.ledger.claim(ONE, steps=6) as claim:
+        with prepared_ledger.ledger.claim(ONE, steps=6) as claim:
             assert claim is not None
             assert claim.checkpoint is None
             claim.save_checkpoint(b"two steps", step=2, steps_run=2)
@@ -91,33 +91,33 @@ def test_the_newest_checkpoint_is_what_the_next_holder_finds(opened: OpenLedger)
 
     with pytest.raises(KeyboardInterrupt):
         interrupted()
-    with opened.another().claim(ONE, steps=6) as claim:
+    with prepared_ledger.another().claim(ONE, steps=6) as claim:
         assert claim is not None
         assert claim.checkpoint == b"four steps"
         claim.finish(LATENTS, steps_run=2)
-    opened.lose(ONE)
+    prepared_ledger.lose(ONE)
     with pytest.raises(LostLatents):
-        opened.ledger.latents(ONE)
-    with opened.ledger.claim(ONE, steps=6) as claim:
+        prepared_ledger.ledger.latents(ONE)
+    with prepared_ledger.ledger.claim(ONE, steps=6) as claim:
         assert claim is not None
         assert claim.checkpoint is None, "a checkpoint goes when its segment is finished"
 
 
-def test_an_error_gives_the_segment_back_with_its_checkpoint(opened: OpenLedger) -> None:
+def test_an_error_gives_the_segment_back_with_its_checkpoint(prepared_ledger: OpenLedger) -> None:
     def failing() -> None:
-        with opened.ledger.claim(ONE, steps=6) as claim:
+        with prepared_ledger.ledger.claim(ONE, steps=6) as claim:
             assert claim is not None
             claim.save_checkpoint(b"state", step=2, steps_run=2)
             raise RuntimeError("out of memory")
 
     with pytest.raises(RuntimeError, match="out of memory"):
         failing()
-    with opened.ledger.claim(ONE, steps=6) as claim:
+    with prepared_ledger.ledger.claim(ONE, steps=6) as claim:
         assert claim is not None
         assert claim.checkpoint == b"state"
 
 
-def test_one_holder_at_a_time(opened: OpenLedger) -> None:
+def test_one_holder_at_a_time(prepared_ledger: OpenLedger) -> None:
     """The second one waits, hears the holder's name, and finds the segment finished."""
     waited_for: list[str] = []
     found: list[object] = []
@@ -130,12 +130,12 @@ def test_one_holder_at_a_time(opened: OpenLedger) -> None:
             waited_for.append(holder)
             waiting.set()
 
-        with opened.another().claim(ONE, steps=6, waiting=wait_for) as claim:
+        with prepared_ledger.another().claim(ONE, steps=6, waiting=wait_for) as claim:
             found.append(claim)
 
     thread = threading.Thread(target=second)
     thread.start()
-    with opened.ledger.claim(ONE, steps=6) as claim:
+    with prepared_ledger.ledger.claim(ONE, steps=6) as claim:
         assert claim is not None
         held.set()
         assert waiting.wait(10)
@@ -146,25 +146,27 @@ def test_one_holder_at_a_time(opened: OpenLedger) -> None:
     assert len(waited_for) == 1
 
 
-def test_an_embedding_is_found_by_its_key(opened: OpenLedger) -> None:
+def test_an_embedding_is_found_by_its_key(prepared_ledger: OpenLedger) -> None:
     embedding = torch.randn(1, 4, 8, dtype=torch.bfloat16)
-    assert opened.ledger.embedding("key") is None
-    opened.ledger.put_embedding("key", embedding)
-    found = opened.another().embedding("key")
+    assert prepared_ledger.ledger.embedding("key") is None
+    prepared_ledger.ledger.put_embedding("key", embedding)
+    found = prepared_ledger.another().embedding("key")
     assert found is not None
     assert found.dtype is torch.bfloat16
     assert torch.equal(found, embedding)
 
 
-def test_an_enlarged_window_is_there_until_its_segment_is_finished(opened: OpenLedger) -> None:
-    ledger = opened.ledger
+def test_an_enlarged_window_is_there_until_its_segment_is_finished(
+    prepared_ledger: OpenLedger,
+) -> None:
+    ledger = prepared_ledger.ledger
     assert not ledger.has_draft(ONE)
     assert ledger.draft(ONE) is None
     ledger.put_draft(ONE, LATENTS)
-    assert opened.another().has_draft(ONE)
-    found = opened.another().draft(ONE)
+    assert prepared_ledger.another().has_draft(ONE)
+    found = prepared_ledger.another().draft(ONE)
     assert found is not None
     assert torch.equal(found, LATENTS)
-    finish(opened, ONE)
+    finish(prepared_ledger, ONE)
     assert not ledger.has_draft(ONE)
     assert ledger.draft(ONE) is None

@@ -17,7 +17,7 @@ from dreamontage import DreaMontagePipeline, Keyframe
 from dreamontage.models import bundled
 from dreamontage.models.folder import folder_facts, folder_revision
 from dreamontage.models.transformer import DreaMontageTransformer3DModel
-from tests.support.tiny import TEXT, Z, tiny_transformer
+from tests.support.tiny import TEXT, Z, lora, tiny_transformer
 
 STILL = Image.new("RGB", (48, 32), (200, 90, 20))
 CALL = {
@@ -111,17 +111,6 @@ def test_the_shipped_folders_settings_are_read():
     assert pipe.config.initial_noise_scale == 0.85
     assert pipe.config.initial_noise_scale_channels == 12
     assert pipe.config.release_stage is None
-
-
-def lora(seed: int) -> dict[str, torch.Tensor]:
-    """A LoRA of rank 2 on the first block's self-attention, as diffusers writes them."""
-    generator = torch.Generator().manual_seed(seed)
-    width = 24
-    return {
-        f"transformer.blocks.0.attn1.{layer}.{part}.weight": torch.randn(shape, generator=generator)
-        for layer in ("to_q", "to_v")
-        for part, shape in (("lora_A", (2, width)), ("lora_B", (width, 2)))
-    }
 
 
 def test_a_lora_is_that_of_diffusers_and_leaves_no_trace(tiny_a14b):

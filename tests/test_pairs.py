@@ -19,27 +19,27 @@ def pair(**other: object) -> Pair:
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
+def pair_folder(tmp_path: Path) -> Path:
     for name in ("a.mkv", "b.mkv", "c.mkv", "conditions.safetensors"):
         (tmp_path / name).write_bytes(b"film")
     return tmp_path
 
 
-def test_what_is_written_is_read(folder: Path) -> None:
+def test_what_is_written_is_read(pair_folder: Path) -> None:
     pairs = [
         pair(prompt="größer\nals du"),
         pair(winner="c.mkv", source="B", judge="Ann", margin=2.5),
         pair(loser="c.mkv", conditions="conditions.safetensors"),
     ]
-    write_pairs(folder / "pairs.jsonl", pairs)
-    assert read_pairs(folder / "pairs.jsonl") == pairs
-    lines = (folder / "pairs.jsonl").read_text().splitlines()
+    write_pairs(pair_folder / "pairs.jsonl", pairs)
+    assert read_pairs(pair_folder / "pairs.jsonl") == pairs
+    lines = (pair_folder / "pairs.jsonl").read_text().splitlines()
     assert len(lines) == 3
     assert set(json.loads(lines[0])) == {"prompt", "winner", "loser", "judge", "source"}
 
 
-def test_all_errors_are_reported_at_once_with_their_lines(folder: Path) -> None:
-    path = folder / "pairs.jsonl"
+def test_all_errors_are_reported_at_once_with_their_lines(pair_folder: Path) -> None:
+    path = pair_folder / "pairs.jsonl"
     good = pair().model_dump(exclude_none=True)
     path.write_text(
         "\n".join(
@@ -79,13 +79,13 @@ def test_all_errors_are_reported_at_once_with_their_lines(folder: Path) -> None:
     assert messages[6].endswith("winner, loser are the films of line 1, too")
 
 
-def test_a_file_that_is_not_there(folder: Path) -> None:
+def test_a_file_that_is_not_there(pair_folder: Path) -> None:
     with pytest.raises(ValueError, match=r"nowhere\.jsonl: there is no such file"):
-        read_pairs(folder / "nowhere.jsonl")
+        read_pairs(pair_folder / "nowhere.jsonl")
 
 
-def test_a_file_of_many_errors_gives_a_short_message(folder: Path) -> None:
-    path = folder / "pairs.jsonl"
+def test_a_file_of_many_errors_gives_a_short_message(pair_folder: Path) -> None:
+    path = pair_folder / "pairs.jsonl"
     path.write_text("no\n" * 1000)
     with pytest.raises(ValueError, match=f"{1000 - MAX_REPORTED} more errors") as caught:
         read_pairs(path)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
 
@@ -13,44 +12,9 @@ from hypothesis import strategies as st
 
 from dreamontage import storyboard, timeline
 from dreamontage.planning.geometry import Geometry
-from dreamontage.planning.segments import ShotPlan, placed, plan_shot
-from dreamontage.storyboard import PromptSpan
+from dreamontage.planning.segments import ShotPlan, placed
 from dreamontage.storyboard.placement import Placed
-
-FPS = Fraction(16)
-NINE = Geometry(window_latents=9, tail_latents=2)
-
-
-def spans(*rows: tuple[float, float | None, str]) -> list[PromptSpan]:
-    return [
-        PromptSpan.model_validate({"start": start, "end": end, "text": text})
-        for start, end, text in rows
-    ]
-
-
-def still(frame: int, index: int = 0) -> Placed:
-    return Placed(index=index, kind="keyframe", frame=frame, frames=1)
-
-
-def clip(frame: int, frames: int, index: int = 0) -> Placed:
-    return Placed(index=index, kind="clip", frame=frame, frames=frames)
-
-
-def plan(
-    frames: int,
-    *conditions: Placed,
-    prompts: list[PromptSpan] | None = None,
-    geometry: Geometry = NINE,
-    seed: int = 7,
-) -> ShotPlan:
-    return plan_shot(
-        frames=frames,
-        fps=FPS,
-        prompts=prompts or [],
-        conditions=conditions,
-        seed=seed,
-        geometry=geometry,
-    )
+from tests.support.plans import NINE, clip, plan, spans, still
 
 
 def windows(planned: ShotPlan) -> list[tuple[int, int]]:

@@ -14,8 +14,7 @@ from diffusers import FlowMatchEulerDiscreteScheduler, UniPCMultistepScheduler
 from dreamontage import DreaMontagePipeline
 from dreamontage.models.folder import folder_revision
 from dreamontage.pipeline.acceleration import SpeedOptions, apply, revision
-from tests.support.tiny import tiny_transformer
-from tests.test_loading import lora
+from tests.support.tiny import lora, tiny_transformer
 
 
 @pytest.fixture

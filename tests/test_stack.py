@@ -49,7 +49,7 @@ def processes_of(settings: Settings) -> set[int]:
 
 
 @pytest.fixture(scope="module")
-def settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
+def stack_settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
     """A home of its own, to break: with the stock process worker, as the shared one has ours."""
     settings = Settings(home=tmp_path_factory.mktemp("stack"), worker="process")
     yield settings
@@ -57,11 +57,11 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
 
 
 @pytest.fixture
-def broken(settings: Settings) -> Iterator[Farm]:
+def broken(stack_settings: Settings) -> Iterator[Farm]:
     """That stack, running."""
-    stack.up(settings)
-    with services.client(settings) as api:
-        yield Farm(settings=settings, api=api)
+    stack.up(stack_settings)
+    with services.client(stack_settings) as api:
+        yield Farm(settings=stack_settings, api=api)
 
 
 def test_up_again_changes_nothing(farm: Farm) -> None:
@@ -71,11 +71,11 @@ def test_up_again_changes_nothing(farm: Farm) -> None:
     assert {name: farm.pid(name) for name in NAMES} == before
 
 
-def test_other_settings_restart_the_workers(settings: Settings) -> None:
-    stack.up(settings)
-    with services.client(settings) as api:
-        before = {name: Farm(settings=settings, api=api).pid(name) for name in NAMES}
-        other = settings.model_copy(update={"max_takes": 7})
+def test_other_settings_restart_the_workers(stack_settings: Settings) -> None:
+    stack.up(stack_settings)
+    with services.client(stack_settings) as api:
+        before = {name: Farm(settings=stack_settings, api=api).pid(name) for name in NAMES}
+        other = stack_settings.model_copy(update={"max_takes": 7})
         stack.up(other)
         after = {name: Farm(settings=other, api=api).pid(name) for name in NAMES}
     assert after["server"] == before["server"]
@@ -106,16 +106,16 @@ def test_gate_has_its_thresholds(farm: Farm) -> None:
         )
 
 
-def test_two_ups_at_once_make_one_stack(settings: Settings) -> None:
-    ups = [command(settings, "up") for _ in range(2)]
+def test_two_ups_at_once_make_one_stack(stack_settings: Settings) -> None:
+    ups = [command(stack_settings, "up") for _ in range(2)]
     outputs = [up.communicate() for up in ups]
     assert [up.returncode for up in ups] == [0, 0], outputs
     assert outputs[0][0] == outputs[1][0]
-    assert services.ui_address(settings) in outputs[0][0]
+    assert services.ui_address(stack_settings) in outputs[0][0]
     starts = [
         process
         for process in psutil.process_iter(["cmdline"])
-        if {"server", "start", str(urlsplit(settings.prefect()).port)}
+        if {"server", "start", str(urlsplit(stack_settings.prefect()).port)}
         <= set(process.info["cmdline"] or ())
     ]
     assert len(starts) == 1

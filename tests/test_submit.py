@@ -26,7 +26,7 @@ DUE = datetime(2026, 3, 4, tzinfo=UTC)
 
 
 @pytest.fixture
-def farm(database_url: str, tmp_path: Path, tiny_ours: Path) -> Iterator[Farm]:
+def submit_farm(database_url: str, tmp_path: Path, tiny_ours: Path) -> Iterator[Farm]:
     settings = Settings(home=tmp_path / "home", weights=tiny_ours, database_url=database_url)
     with open_farm(settings) as farm:
         yield farm
@@ -50,21 +50,21 @@ def rows(repository: Repository) -> dict[str, list[str]]:
     }
 
 
-def test_a_storyboard_is_stored_with_all_its_shots(farm: Farm, two_shots: Path) -> None:
-    (submitted,) = submit(farm, two_shots, due_at=DUE)
+def test_a_storyboard_is_stored_with_all_its_shots(submit_farm: Farm, two_shots: Path) -> None:
+    (submitted,) = submit(submit_farm, two_shots, due_at=DUE)
     assert submitted.shots == 2
-    shots = farm.repository.shots(submitted.id)
+    shots = submit_farm.repository.shots(submitted.id)
     assert [shot.frames for shot in shots] == [17, 33]
-    assert rows(farm.repository) == {submitted.id: [shot.id for shot in shots]}
-    (first,), (second,) = (farm.repository.conditions(shot.id) for shot in shots)
+    assert rows(submit_farm.repository) == {submitted.id: [shot.id for shot in shots]}
+    (first,), (second,) = (submit_farm.repository.conditions(shot.id) for shot in shots)
     assert first.asset == second.asset
     for address in (first.rendition_address, second.rendition_address):
-        assert farm.store.get(address).startswith(b"\x89PNG")
+        assert submit_farm.store.get(address).startswith(b"\x89PNG")
 
 
 @pytest.mark.parametrize("statement", [2, 3, 4, 7, 11])
 def test_a_submit_that_is_stopped_at_any_statement_leaves_no_storyboard(
-    farm: Farm, two_shots: Path, tmp_path: Path, statement: int
+    submit_farm: Farm, two_shots: Path, tmp_path: Path, statement: int
 ) -> None:
     """Two variants of two shots each: 1 asset and 2 x (1 + 2 + 2) other rows to insert."""
     matrix = tmp_path / "matrix.yaml"
@@ -82,21 +82,21 @@ def test_a_submit_that_is_stopped_at_any_statement_leaves_no_storyboard(
     event.listen(Engine, "before_cursor_execute", stop)
     try:
         with pytest.raises(KeyboardInterrupt):
-            submit(farm, two_shots, matrix=matrix, due_at=DUE)
+            submit(submit_farm, two_shots, matrix=matrix, due_at=DUE)
     finally:
         event.remove(Engine, "before_cursor_execute", stop)
-    assert rows(farm.repository) == {}
-    assert farm.repository.recent_storyboards(9) == []
+    assert rows(submit_farm.repository) == {}
+    assert submit_farm.repository.recent_storyboards(9) == []
 
-    submitted = submit(farm, two_shots, matrix=matrix, due_at=DUE)
+    submitted = submit(submit_farm, two_shots, matrix=matrix, due_at=DUE)
     assert [each.variant for each in submitted] == ["one", "two"]
-    assert {board: len(shots) for board, shots in rows(farm.repository).items()} == {
+    assert {board: len(shots) for board, shots in rows(submit_farm.repository).items()} == {
         each.id: 2 for each in submitted
     }
 
 
 def test_all_errors_of_all_files_are_reported_and_none_is_stored(
-    farm: Farm, write_board: Any
+    submit_farm: Farm, write_board: Any
 ) -> None:
     """One off the model's grid beside one that is wrong in type and file, and one in its file."""
     paths = [
@@ -109,7 +109,7 @@ def test_all_errors_of_all_files_are_reported_and_none_is_stored(
     ]
     (paths[0].parent / "b.png").write_bytes(b"rubbish")
     with pytest.raises(StoryboardError) as told:
-        submit(farm, *paths, due_at=DUE)
+        submit(submit_farm, *paths, due_at=DUE)
     fields = [
         str(field_error).removeprefix(str(paths[0].parent)) for field_error in told.value.errors
     ]
@@ -120,22 +120,24 @@ def test_all_errors_of_all_files_are_reported_and_none_is_stored(
         ["/loop.yaml:", "shots[0].duration"],
         ["/broken.yaml:", "shots[0].keyframes[0].image"],
     ]
-    assert rows(farm.repository) == {}
-    assert list(farm.store.list()) == []
+    assert rows(submit_farm.repository) == {}
+    assert list(submit_farm.store.list()) == []
 
 
-def test_a_strength_without_a_noise_level_is_not_submitted(farm: Farm, write_board: Any) -> None:
+def test_a_strength_without_a_noise_level_is_not_submitted(
+    submit_farm: Farm, write_board: Any
+) -> None:
     """A run would find out at the shot's turn, when those before it have been rendered."""
     drafted = {"duration": 1, "draft": "auto", "keyframes": [{"image": "a.png", "at": 0}]}
     path = write_board("drafted", shots=[{"duration": 1}, {**drafted, "strength": 0.01}])
     Image.new("RGB", (64, 32), "red").save(path.parent / "a.png")
     with pytest.raises(StoryboardError, match=r"^shots\[1\].strength = 0.01 is below the last"):
-        submit(farm, path, due_at=DUE)
-    assert rows(farm.repository) == {}
+        submit(submit_farm, path, due_at=DUE)
+    assert rows(submit_farm.repository) == {}
 
 
 def test_what_only_decoding_finds_keeps_all_out_too(
-    farm: Farm, write_board: Any, monkeypatch: pytest.MonkeyPatch
+    submit_farm: Farm, write_board: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     good, bad = write_board("good"), write_board("bad")
     ingest_conditions = ingest.ingest_conditions
@@ -147,14 +149,14 @@ def test_what_only_decoding_finds_keeps_all_out_too(
 
     monkeypatch.setattr("flows.actions.submit.ingest_conditions", cut_short)
     with pytest.raises(StoryboardError, match=rf"^{bad}: shots\[0\].keyframes\[0\].image ends$"):
-        submit(farm, good, bad, due_at=DUE)
-    assert rows(farm.repository) == {}
-    assert list(farm.store.list()) == []
+        submit(submit_farm, good, bad, due_at=DUE)
+    assert rows(submit_farm.repository) == {}
+    assert list(submit_farm.store.list()) == []
 
 
-def test_several_files_are_stored_at_once(farm: Farm, write_board: Any) -> None:
+def test_several_files_are_stored_at_once(submit_farm: Farm, write_board: Any) -> None:
     titles = ["One", "Two", "Three"]
     paths = [write_board(title.lower(), title=title) for title in titles]
-    submitted = submit(farm, *paths, due_at=DUE)
+    submitted = submit(submit_farm, *paths, due_at=DUE)
     assert [each.title for each in submitted] == titles
-    assert rows(farm.repository).keys() == {each.id for each in submitted}
+    assert rows(submit_farm.repository).keys() == {each.id for each in submitted}

@@ -26,7 +26,7 @@ SIDE, FRAMES = 48, 17
 
 
 @pytest.fixture(scope="module")
-def codec() -> LinearCodec:
+def small_codec() -> LinearCodec:
     return LinearCodec.fit([worlds.clips(0, 16, frames=9, height=32, width=32)[0]], z_dim=8)
 
 
@@ -35,13 +35,15 @@ def video() -> torch.Tensor:
     return worlds.clips(3, 1, frames=FRAMES, height=SIDE, width=SIDE)[0]
 
 
-def test_the_enlarged_film_is_the_stages(codec: LinearCodec, video: torch.Tensor) -> None:
-    made = superres.enlarged(codec, video, scale=2.0, middle=False)
+def test_the_enlarged_film_is_the_stages(small_codec: LinearCodec, video: torch.Tensor) -> None:
+    made = superres.enlarged(small_codec, video, scale=2.0, middle=False)
     small_NCHW = torch.nn.functional.interpolate(
         video[0].transpose(0, 1), (SIDE // 2, SIDE // 2), mode="bilinear", antialias=True
     )
-    base = autoencoder.encode(codec, small_NCHW.transpose(0, 1)[None])
-    stage = torch.cat(list(enlarge(codec, base.split(1, dim=2), (SIDE, SIDE), (SIDE, SIDE))), 2)
+    base = autoencoder.encode(small_codec, small_NCHW.transpose(0, 1)[None])
+    stage = torch.cat(
+        list(enlarge(small_codec, base.split(1, dim=2), (SIDE, SIDE), (SIDE, SIDE))), 2
+    )
     assert torch.allclose(made, stage, atol=1e-4)
     generator = torch.Generator().manual_seed(0)
 
@@ -49,13 +51,15 @@ def test_the_enlarged_film_is_the_stages(codec: LinearCodec, video: torch.Tensor
         assert small.shape[-1] == SIDE // 2
         return remaking.noisy(latents, generator)
 
-    spoilt = superres.enlarged(codec, video, scale=2.0, middle=False, degrade=degrade)
+    spoilt = superres.enlarged(small_codec, video, scale=2.0, middle=False, degrade=degrade)
     assert not torch.allclose(spoilt, stage, atol=0.05)
 
 
-def test_a_middle_window_leaves_its_past_away(codec: LinearCodec, video: torch.Tensor) -> None:
-    whole = superres.enlarged(codec, video, scale=2.0, middle=False)
-    middle = superres.enlarged(codec, video, scale=2.0, middle=True)
+def test_a_middle_window_leaves_its_past_away(
+    small_codec: LinearCodec, video: torch.Tensor
+) -> None:
+    whole = superres.enlarged(small_codec, video, scale=2.0, middle=False)
+    middle = superres.enlarged(small_codec, video, scale=2.0, middle=True)
     assert torch.equal(middle, whole[:, :, 1:])
 
 
@@ -84,16 +88,16 @@ def test_a_remade_film_stays_where_the_true_one_is() -> None:
     )
 
 
-def test_what_is_appended_is_the_stages(codec: LinearCodec, video: torch.Tensor) -> None:
+def test_what_is_appended_is_the_stages(small_codec: LinearCodec, video: torch.Tensor) -> None:
     window_conditions = WindowConditions(stills=(6,), clips=((12, 5),))
     built = build(
-        codec, video, [window_conditions], [""], middle=False, generator=torch.Generator()
+        small_codec, video, [window_conditions], [""], middle=False, generator=torch.Generator()
     )
     places = superres.shared_places(window_conditions, middle=False)
     mine = superres.shared_frames_of(built.condition_BCLHW, places)
 
     def encode(pixels: torch.Tensor) -> torch.Tensor:
-        return autoencoder.encode(codec, pixels)
+        return autoencoder.encode(small_codec, pixels)
 
     conditions = [
         Keyframe(image=video[0, :, 6], frame=6),

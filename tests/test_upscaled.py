@@ -26,12 +26,12 @@ from dreamontage.pipeline.upscale import Upscaler, upscale_shot
 from dreamontage.planning.cost import _Shape
 from dreamontage.planning.segments import plan_shot
 from dreamontage.rendering import local, model_facts, plan_report
+from dreamontage.rendering.delivery import Deliverables
 from dreamontage.sampling.conditioning.conditions import Clip
 from dreamontage.storyboard import Size, Storyboard, load
-from dreamontage.storyboard.prompt_syntax import write
 from dreamontage.storyboard.types import SCALES
-from tests.support.boards import WriteBoard, board_writer
-from tests.test_upscale import Watched, smooth_film
+from tests.support.boards import WriteBoard, board_writer, prompt_of
+from tests.support.upscale import recorded_calls, smooth_film
 
 STEPS, SR_STEPS = 6, 8  # of the tiny models; of the latter's, six are run
 SR_WINDOWS = [(0, 4), (2, 7), (5, 9)]
@@ -53,7 +53,7 @@ def models(tiny_ours: Path, tiny_sr: Path) -> Models:
 
 def render(
     models: Models, path: Path, out: Path, calls: ProgressCalls | None = None
-) -> local.Deliverables:
+) -> Deliverables:
     def progress(*step: Any) -> None:
         if calls is not None:
             calls.append(step)
@@ -81,7 +81,7 @@ class Whole:
 
     path: Path
     out: Path
-    made: local.Deliverables
+    made: Deliverables
     progress: ProgressCalls
     calls: list[dict[str, Any]]
 
@@ -90,7 +90,7 @@ class Whole:
 def whole(models: Models, tmp_path_factory: pytest.TempPathFactory) -> Whole:
     folder = tmp_path_factory.mktemp("whole")
     path, progress = board_writer(folder / "board")(upscale=1.5), ProgressCalls()
-    with Watched(models.sr.transformer) as calls:
+    with recorded_calls(models.sr.transformer) as calls:
         made = render(models, path, folder / "out", progress)
     return Whole(path=path, out=folder / "out", made=made, progress=progress, calls=calls)
 
@@ -173,7 +173,7 @@ def in_a_notebook(models: Models, board: Storyboard, base: Path, scale: float) -
         return made
 
     words: dict[str, Any] = {
-        "prompt": write([(s.start, s.end, s.text) for s in shot.prompts]),
+        "prompt": prompt_of(shot.prompts),
         "height": board.size.height,
         "width": board.size.width,
         "num_frames": shot.frames(board.fps),
@@ -181,9 +181,11 @@ def in_a_notebook(models: Models, board: Storyboard, base: Path, scale: float) -
         "seed": board.shot_seed(0),
         "output_type": "latent",
     }
-    latents = models.base(**words, conditions=conditions(board.size)).frames
+    small: Any = models.base(**words, conditions=conditions(board.size))
     larger = conditions(board.size.times(scale))
-    return upscale_shot(latents, models.sr, scale, **words, conditions=larger).frames
+    refined: Any = upscale_shot(small.frames, models.sr, scale, **words, conditions=larger)
+    latents: torch.Tensor = refined.frames
+    return latents
 
 
 def test_a_loop_is_enlarged_as_one(models: Models, write_board: WriteBoard, tmp_path: Path) -> None:
@@ -302,7 +304,8 @@ def test_a_notebook_shows_the_target_from_pictures_of_any_size(models: Models) -
         "width": 80,
         "num_frames": 15,
     }
-    latents = models.base(**words, output_type="latent").frames
+    small: Any = models.base(**words, output_type="latent")
+    latents: torch.Tensor = small.frames
     frames = upscale_shot(latents, models.sr, 1.5, **words).frames
     assert frames.shape == (1, 15, 96, 120, 3)
     assert 0 <= frames.min() < frames.max() <= 1

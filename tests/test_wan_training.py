@@ -191,7 +191,7 @@ def film_file(path: Path, video_BCTHW: torch.Tensor) -> str:
 
 
 @pytest.fixture
-def pairs(tmp_path: Path) -> Path:
+def cut_pairs(tmp_path: Path) -> Path:
     """Films, and films with a hard cut: the form in which people's choices come."""
     folder = tmp_path / "pairs"
     folder.mkdir()
@@ -212,9 +212,11 @@ def pairs(tmp_path: Path) -> Path:
     return folder
 
 
-def test_a_lora_learns_what_people_preferred(tiny_i2v: Path, pairs: Path, tmp_path: Path) -> None:
+def test_a_lora_learns_what_people_preferred(
+    tiny_i2v: Path, cut_pairs: Path, tmp_path: Path
+) -> None:
     recipe = RECIPES["wan_preference_smoke"]
-    run = Trainer(recipe, tmp_path / "run", init=tiny_i2v, data=pairs, steps=40)
+    run = Trainer(recipe, tmp_path / "run", init=tiny_i2v, data=cut_pairs, steps=40)
     assert run.untrained["loss"] == pytest.approx(0.6931, abs=1e-4)
     losses = [float(run.train_step()) for _ in range(40)]
     assert losses[0] == pytest.approx(0.6931, abs=1e-4)
@@ -226,21 +228,21 @@ def test_a_lora_learns_what_people_preferred(tiny_i2v: Path, pairs: Path, tmp_pa
 
 
 def test_a_run_without_films_to_show_comes_to_its_end(
-    tiny_i2v: Path, pairs: Path, tmp_path: Path
+    tiny_i2v: Path, cut_pairs: Path, tmp_path: Path
 ) -> None:
     """Every recipe draws a sheet when it ends, and preferences have none to draw."""
-    folder = train("wan_preference_smoke", tmp_path, steps=1, init=tiny_i2v, data=pairs)
+    folder = train("wan_preference_smoke", tmp_path, steps=1, init=tiny_i2v, data=cut_pairs)
     assert (folder / "pytorch_lora_weights.safetensors").is_file()
     assert not (tmp_path / "sheets").exists()
 
 
-def test_pairs_that_cannot_be_learnt_from(tiny_i2v: Path, pairs: Path, tmp_path: Path) -> None:
+def test_pairs_that_cannot_be_learnt_from(tiny_i2v: Path, cut_pairs: Path, tmp_path: Path) -> None:
     recipe = RECIPES["wan_preference_smoke"]
     short = worlds.clips(0, 1, frames=5, height=SIDE, width=SIDE)[0]
-    film_file(pairs / "0b.mkv", short)
+    film_file(cut_pairs / "0b.mkv", short)
     with pytest.raises(ValueError, match=r"'0a\.mkv' and loser = '0b\.mkv' are not of one size"):
-        Trainer(recipe, tmp_path / "a", init=tiny_i2v, data=pairs, steps=1)
-    (pairs / "1a.mkv").unlink()
-    (pairs / "2b.mkv").unlink()
+        Trainer(recipe, tmp_path / "a", init=tiny_i2v, data=cut_pairs, steps=1)
+    (cut_pairs / "1a.mkv").unlink()
+    (cut_pairs / "2b.mkv").unlink()
     with pytest.raises(ValueError, match=r"(?s)line 2: winner .* line 3: loser"):
-        Trainer(recipe, tmp_path / "b", init=tiny_i2v, data=pairs, steps=1)
+        Trainer(recipe, tmp_path / "b", init=tiny_i2v, data=cut_pairs, steps=1)

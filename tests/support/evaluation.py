@@ -13,6 +13,20 @@ from dreamontage.training.objectives import nano
 
 SIZE = nano.Size(heads=1, layers=1, ffn=64, z_dim=8)
 
+# What a film without any fault measures.
+PERFECT = {
+    "texture": 0.0,
+    "flicker": 1.0,
+    "blocks": 1.0,
+    "fidelity": 1.0,
+    "motion_error": 0.0,
+    "camera": 1.0,
+    "cuts": 0.0,
+    "cut_strength": 0.0,
+    "colour_near": 0.0,
+    "flicker_near": 1.0,
+}
+
 
 def save_model(folder: Path, *, seed: int = 0, channels: int | None = None) -> Path:
     """An untrained DiT of one layer, whose last one is not zero, beside a real codec.

@@ -12,6 +12,7 @@ import psutil
 import pytest
 
 from db.embedded import EmbeddedPostgres
+from flows.studio import farm as farm_module
 from flows.studio import services, stack
 from flows.studio.processes import Service
 from flows.studio.settings import REPOSITORY, Settings
@@ -114,3 +115,10 @@ def farm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Farm]:
             yield Farm(settings=settings, api=api)
     finally:
         end(settings)
+
+
+@pytest.fixture
+def opened_farm(farm: Farm) -> Iterator[farm_module.Farm]:
+    """The studio's database and store."""
+    with farm_module.open_farm(farm.settings) as opened:
+        yield opened

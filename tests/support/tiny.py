@@ -121,6 +121,17 @@ def save_tiny_wan(folder: Path, kind: str) -> Path:
     return folder
 
 
+def lora(seed: int) -> dict[str, torch.Tensor]:
+    """A LoRA of rank 2 on the first block's self-attention, as diffusers writes them."""
+    generator = torch.Generator().manual_seed(seed)
+    width = 24
+    return {
+        f"transformer.blocks.0.attn1.{layer}.{part}.weight": torch.randn(shape, generator=generator)
+        for layer in ("to_q", "to_v")
+        for part, shape in (("lora_A", (2, width)), ("lora_B", (width, 2)))
+    }
+
+
 @pytest.fixture(scope="session")
 def tiny_i2v_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_tiny_wan(tmp_path_factory.mktemp("tiny") / "i2v-clip", "i2v-clip")

@@ -11,7 +11,7 @@ _CHECK = "ck_take_segments_stage"
 
 
 def upgrade() -> None:
-    op.drop_constraint(_CHECK, "take_segments", type_="check")
+    op.drop_constraint(op.f(_CHECK), "take_segments", type_="check")
     op.create_check_constraint(
         op.f(_CHECK), "take_segments", "stage IN ('coarse', 'base', 'upscale')"
     )
@@ -19,5 +19,5 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     op.execute("DELETE FROM take_segments WHERE stage = 'coarse'")
-    op.drop_constraint(_CHECK, "take_segments", type_="check")
+    op.drop_constraint(op.f(_CHECK), "take_segments", type_="check")
     op.create_check_constraint(op.f(_CHECK), "take_segments", "stage IN ('base', 'upscale')")
