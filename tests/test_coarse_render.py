@@ -235,7 +235,7 @@ def test_the_farm_renders_the_same_segments(
             assert steps.make_drafts(farm, take, each.stage) == 0
         steps.render_segment(farm, take, each)
     assert [each.stage for each in take.segments] == [
-        Stage.COARSE,
+        *[Stage.COARSE] * len(here["coarse"]),
         *[Stage.BASE] * len(here["segments"]),
     ]
     assert take.plan.keys == [each["key"] for each in here["coarse"] + here["segments"]]

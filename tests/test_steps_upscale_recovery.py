@@ -72,13 +72,13 @@ def test_enlarged_latents_that_are_lost_are_made_again(
     upscale_farm.store.delete(address)
     tear(upscale_farm, torn)
     put: list[str] = []
-    put_enlarged = PostgresLedger.put_enlarged
+    put_draft = PostgresLedger.put_draft
 
     def counted(self: PostgresLedger, key: str, latents_BCLHW: torch.Tensor) -> None:
         put.append(key)
-        put_enlarged(self, key, latents_BCLHW)
+        put_draft(self, key, latents_BCLHW)
 
-    monkeypatch.setattr(PostgresLedger, "put_enlarged", counted)
+    monkeypatch.setattr(PostgresLedger, "put_draft", counted)
     assert render_segments(upscale_farm, take, [first, second]) == [SR_STEPS] * 2
     assert put == [second.key], "a torn one is found only when it is read"
     assert render_segments(upscale_farm, take, [third]) == [SR_STEPS]
@@ -113,11 +113,11 @@ def test_a_window_that_another_take_enlarges_at_the_same_time(
 ) -> None:
     take = submit_take(upscale_farm, write_board(upscale=1.5))
     render_segments(upscale_farm, take, base_segments(take))
-    enlarge = Engine.enlarge
+    make_drafts = Engine.make_drafts
 
-    def late(self: Engine, plan: TakePlan) -> int:
-        enlarge(self, plan)  # the other one
-        return enlarge(self, plan)
+    def late(self: Engine, plan: TakePlan, stage: Stage) -> int:
+        make_drafts(self, plan, stage)  # the other one
+        return make_drafts(self, plan, stage)
 
-    monkeypatch.setattr(Engine, "enlarge", late)
+    monkeypatch.setattr(Engine, "make_drafts", late)
     assert render_segments(upscale_farm, take, refined_segments(take)[:1]) == [SR_STEPS]
