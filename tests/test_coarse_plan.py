@@ -11,9 +11,8 @@ from hypothesis import strategies as st
 from dreamontage.planning.coarse import (
     STRIDES,
     CoarseLevel,
-    CoarseRule,
+    can_refine,
     coarse_level,
-    rule_for,
     stride_error,
     stride_for,
 )
@@ -111,7 +110,7 @@ def test_a_frame_lies_between_the_coarse_frames_around_it(
     start = data.draw(st.integers(0, frames - 1))
     stop = data.draw(st.integers(start + 1, frames))
     around = coarse.around(range(start, stop))
-    assert coarse.shown[around[0]] <= start
+    assert coarse.shown[around[0]] <= max(start, coarse.shown[0])
     assert coarse.shown[around[-1]] >= min(stop - 1, coarse.shown[-1])
     assert around[-1] < len(coarse.shown)
     assert len(around) <= (stop - start) / stride + 4, "no more than are needed"
@@ -161,10 +160,11 @@ def test_prompts_are_in_the_coarse_films_own_seconds() -> None:
     [
         (129, (0, 64, 128), 4),  # 4 s apart: 16 latents
         (257, (0, 128, 256), 8),
-        (49, (0, 48), 4),  # first and last frame of one window
+        (49, (0, 48), 1),  # first and last frame of one window
         (49, (0, 16, 32, 48), 1),  # one second apart
         (65, (64,), 2),  # only the last: one coarse window of 9 latents
         (97, (0,), 2),
+        (45, (44,), 1),
         (321, (0,), 8),  # twenty seconds: 81 latents are 11 at stride 8
         (33, (0,), 1),
         (200, (), 1),
@@ -175,11 +175,6 @@ def test_the_stride_follows_the_gaps(frames: int, conditions: tuple[int, ...], s
     assert stride_for(frames=frames, conditions=placed, geometry=NANO) == stride
 
 
-def test_within_a_window_a_stock_model_stays_as_it_is() -> None:
-    assert stride_for(frames=49, conditions=stills(0, 48), geometry=NANO, within_window=False) == 1
-    assert stride_for(frames=65, conditions=stills(0, 64), geometry=NANO, within_window=False) == 4
-
-
 def test_a_loop_has_a_coarse_loop_or_none() -> None:
     assert stride_for(frames=128, conditions=stills(0, 64), geometry=NANO, loop=True) == 4
     coarse = level(4, 128, stills(0, 64), loop=True)
@@ -187,13 +182,12 @@ def test_a_loop_has_a_coarse_loop_or_none() -> None:
     assert coarse.plan.frames == 32
     assert coarse.around(range(120, 133)) == range(30, 34)
     assert stride_for(frames=124, conditions=stills(0, 64), geometry=NANO, loop=True) == 1
-    problem = stride_error(4, CoarseRule(within_window=True), 124, NANO, loop=True)
+    problem = stride_error(4, 124, NANO, loop=True, refinable=True)
     assert problem.startswith("a loop of 124 frames has no coarse film at this stride; its frames")
 
 
 def test_a_schedule_without_a_low_step_has_no_coarse_levels() -> None:
-    assert rule_for(conditioning="interm", steps=1, shift=3.0) is None
-    assert "no denoise step begins" in stride_error(2, None, 129, NANO, loop=False)
-    assert stride_error("auto", None, 129, NANO, loop=False) == ""
-    assert rule_for(conditioning="interm", steps=6, shift=3.0) == CoarseRule(within_window=True)
-    assert rule_for(conditioning="native", steps=6, shift=3.0) == CoarseRule(within_window=False)
+    assert not can_refine(1, shift=3.0)
+    assert can_refine(6, shift=3.0)
+    assert "no denoise step begins" in stride_error(2, 129, NANO, loop=False, refinable=False)
+    assert stride_error("auto", 129, NANO, loop=False, refinable=False) == ""

@@ -117,7 +117,6 @@ class FolderFacts:
     """The model's own sampler settings, whether its films may be shown, and, if it is a
     super-resolution model, what it has of an `Upscaler`.
 
-    ``conditioning``: "interm" or "native", as the pipeline has it.
     ``release_stage``: "smoke" for weights too little trained to show.
     """
 
@@ -126,7 +125,6 @@ class FolderFacts:
     default_image_guidance: float
     max_sequence_length: int
     release_stage: str | None
-    conditioning: str
     superres: Mapping[str, Any]
 
     @property
@@ -146,7 +144,6 @@ def folder_facts(folder: Path) -> FolderFacts:
         default_image_guidance=index.get("default_image_guidance", 1.0),
         max_sequence_length=index.get("max_sequence_length", 512),
         release_stage=index.get("release_stage"),
-        conditioning=index.get("conditioning", "native"),
         superres=index.get("superres") or {},
     )
 

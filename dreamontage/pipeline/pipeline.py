@@ -132,15 +132,11 @@ class DreaMontagePipeline(FolderPipeline):
             spatial_multiple=max(16, spatial),
         )
 
-    def coarse_rule(self, steps: int) -> coarse_first.CoarseRule | None:
-        """Where a shot gets a coarse level by itself; None where none can be refined. Stock weights
-        give what diffusers gives wherever one window sees all."""
+    def can_refine(self, steps: int) -> bool:
+        """Whether a film of so many denoise steps can be refined from a coarse one."""
         schedule = self.scheduler.config
-        return coarse_first.rule_for(
-            conditioning=self.config.conditioning,
-            steps=steps,
-            shift=schedule.get("flow_shift", schedule.get("shift", 1.0)),
-        )
+        shift = schedule.get("flow_shift", schedule.get("shift", 1.0))
+        return coarse_first.can_refine(steps, shift)
 
     def sampler(
         self,
@@ -349,7 +345,7 @@ class DreaMontagePipeline(FolderPipeline):
         sampler = self.sampler(
             num_inference_steps, guidance_scale, guidance_scale_2, image_guidance_scale
         )
-        level = request.coarse_level(self.geometry, self.coarse_rule(sampler.steps))
+        level = request.coarse_level(self.geometry, refinable=self.can_refine(sampler.steps))
         if draft is not None:
             start_step(self.scheduler, sampler.steps, strength)
 

@@ -36,37 +36,26 @@ APART = 3
 """Latents between neighbouring conditions in the coarse film, at least."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class CoarseRule:
-    """Where a model's shots get a coarse level by themselves.
-
-    `within_window`: also where every window sees the next condition. Without it such a shot stays
-    what the family's own pipeline makes of it.
-    """
-
-    within_window: bool
-
-
-def rule_for(*, conditioning: str, steps: int, shift: float) -> CoarseRule | None:
-    """The rule of a model; None where no denoise step begins at a noise level of `STRENGTH`.
+def can_refine(steps: int, shift: float) -> bool:
+    """Whether a denoise step begins at a noise level as low as `STRENGTH`.
 
     Args:
-        conditioning: the model's own, "interm" or "native".
         steps: of the sampler.
         shift: of the scheduler's noise levels.
     """
-    if not steps_below(STRENGTH, steps, shift):
-        return None
-    return CoarseRule(within_window=conditioning == "interm")
+    return steps_below(STRENGTH, steps, shift) > 0
 
 
 def stride_error(
-    coarse: Coarse, rule: CoarseRule | None, frames: int, geometry: Geometry, *, loop: bool
+    coarse: Coarse, frames: int, geometry: Geometry, *, loop: bool, refinable: bool
 ) -> str:
-    """Why a shot cannot have the coarse level that it asks for; "" when it can."""
+    """Why a shot cannot have the coarse level that it asks for; "" when it can.
+
+    `refinable`: what `can_refine` says of its model.
+    """
     if coarse in ("auto", "off"):
         return ""
-    if rule is None:
+    if not refinable:
         return f"no denoise step begins at a noise level of {STRENGTH}: give more steps, or 'off'"
     return loop_error(int(coarse), frames, geometry) if loop else ""
 
@@ -174,21 +163,17 @@ def stride_for(
     conditions: Sequence[Placed],
     geometry: Geometry,
     loop: bool = False,
-    within_window: bool = True,
 ) -> int:
-    """The stride of a shot's coarse level; 1 for a shot that needs none.
+    """The stride of a shot's coarse level; 1 where every window sees the next condition.
 
     Neighbouring conditions have to stay `APART` latents apart in the coarse film. A stretch before
     the first condition, or behind the last, wants a coarse film of one window.
-
-    Args:
-        within_window: as `CoarseRule` has it.
     """
     if not conditions:
         return 1
     between, open_ended = _gaps(frames, conditions, loop=loop)
     reach = geometry.window_latents - 1
-    if not within_window and max(between, open_ended) <= timeline.TEMPORAL_STRIDE * reach:
+    if max(between, open_ended) <= timeline.TEMPORAL_STRIDE * reach:
         return 1
     strides = [stride for stride in STRIDES if between >= timeline.TEMPORAL_STRIDE * APART * stride]
     stride = max(strides, default=1)

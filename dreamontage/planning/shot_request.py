@@ -8,7 +8,6 @@ from fractions import Fraction
 
 from dreamontage.planning.coarse import (
     CoarseLevel,
-    CoarseRule,
     coarse_level,
     stride_error,
     stride_for,
@@ -63,19 +62,21 @@ class ShotRequest:
             loop=self.loop,
         )
 
-    def coarse_level(self, geometry: Geometry, rule: CoarseRule | None) -> CoarseLevel | None:
+    def coarse_level(self, geometry: Geometry, *, refinable: bool) -> CoarseLevel | None:
         """The level that is rendered before the full rate, if there is one.
 
         Args:
-            rule: the model's.
+            refinable: what `coarse.can_refine` says of the model.
 
         Raises:
             ValueError: for a stride that the model or the loop cannot have.
         """
-        problem = stride_error(self.coarse, rule, self.frames, geometry, loop=self.loop)
+        problem = stride_error(
+            self.coarse, self.frames, geometry, loop=self.loop, refinable=refinable
+        )
         if problem:
             raise ValueError(f"coarse = {self.coarse}: {problem}")
-        stride = 1 if rule is None else self._stride(geometry, rule)
+        stride = self._stride(geometry) if refinable else 1
         if stride == 1:
             return None
         return coarse_level(
@@ -89,7 +90,7 @@ class ShotRequest:
             loop=self.loop,
         )
 
-    def _stride(self, geometry: Geometry, rule: CoarseRule) -> int:
+    def _stride(self, geometry: Geometry) -> int:
         if self.coarse == "off":
             return 1
         if self.coarse != AUTO:
@@ -99,5 +100,4 @@ class ShotRequest:
             conditions=self.conditions,
             geometry=geometry,
             loop=self.loop,
-            within_window=rule.within_window,
         )

@@ -96,7 +96,9 @@ def render(
     models = LoadedModels(board=board, base=pipe, sr=sr if board.upscale is not None else None)
     errors = [*model_errors(board, pipe.geometry), *models.upscale_errors(sr)]
     errors += preflight.draft_errors(board, pipe.scheduler, models.steps(Stage.BASE))
-    errors += preflight.coarse_errors(board, models.stage(Stage.BASE).coarse, pipe.geometry)
+    errors += preflight.coarse_errors(
+        board, pipe.geometry, refinable=models.stage(Stage.BASE).refinable
+    )
     if errors:
         raise StoryboardError(errors)
     with TemporaryDirectory(prefix="dreamontage-") as scratch:

@@ -50,9 +50,9 @@ class LoadedModels:
         """A stage's model as a plan knows it."""
         upscaler = self.upscaler() if stage is Stage.UPSCALE else None
         geometry = self.pipeline(stage).geometry
-        coarse = None if stage is Stage.UPSCALE else self.base.coarse_rule(self.steps(stage))
+        refinable = stage is not Stage.UPSCALE and self.base.can_refine(self.steps(stage))
         return StageModel(
-            settings=self.settings(stage), geometry=geometry, upscaler=upscaler, coarse=coarse
+            settings=self.settings(stage), geometry=geometry, upscaler=upscaler, refinable=refinable
         )
 
     def settings(self, stage: Stage) -> RenderSettings:

@@ -12,7 +12,7 @@ from enum import StrEnum
 from fractions import Fraction
 from functools import cached_property
 
-from dreamontage.planning.coarse import CoarseLevel, CoarseRule
+from dreamontage.planning.coarse import CoarseLevel
 from dreamontage.planning.geometry import Geometry
 from dreamontage.planning.segment_keys import (
     RenderSettings,
@@ -48,14 +48,14 @@ class StaleTake(RuntimeError):  # noqa: N818 - it says what happened
 class StageModel:
     """What a plan needs to know of a stage's model.
 
-    `upscaler`: the super-resolution model's. `coarse`: what the base model's coarse levels are
-    like; None for a model that has none.
+    `upscaler`: the super-resolution model's. `refinable`: whether the base model can refine a
+    coarse film (`coarse.can_refine`).
     """
 
     settings: RenderSettings
     geometry: Geometry
     upscaler: Upscaler | None = None
-    coarse: CoarseRule | None = None
+    refinable: bool = False
 
     @property
     def steps(self) -> int:
@@ -231,7 +231,7 @@ def plan_take(
         sr = None
     request = ShotRequest.of(board, shot_index, renditions.placed, seed)
     plans = (
-        request.coarse_level(base.geometry, base.coarse),
+        request.coarse_level(base.geometry, refinable=base.refinable),
         request.plan(base.geometry),
         None if sr is None else request.plan(sr.geometry),
     )

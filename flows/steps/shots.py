@@ -12,7 +12,7 @@ from dreamontage import storyboard
 from dreamontage.models.machine import machine_kind
 from dreamontage.planning.segment_keys import RenderSettings, sampler_to_json
 from dreamontage.planning.upscale_settings import Upscaler
-from dreamontage.rendering.preflight import ModelFolders, coarse_rule
+from dreamontage.rendering.preflight import ModelFolders, refinable
 from dreamontage.rendering.take_plan import (
     PlannedSegment,
     Renditions,
@@ -148,9 +148,7 @@ def plan_of(farm: Farm, context: ShotContext, attempt: int) -> TakePlan:
             settings=settings_of(farm, context.board, stage),
             geometry=farm.model(stage).geometry,
             upscaler=upscaler_of(farm, context.board) if stage is Stage.UPSCALE else None,
-            coarse=coarse_rule(farm.model(stage).folder, context.board)
-            if stage is Stage.BASE
-            else None,
+            refinable=stage is Stage.BASE and refinable(farm.model(stage).folder, context.board),
         )
 
     return plan_take(
