@@ -175,6 +175,13 @@ def test_the_stride_follows_the_gaps(frames: int, conditions: tuple[int, ...], s
     assert stride_for(frames=frames, conditions=placed, geometry=NANO) == stride
 
 
+def test_a_stretch_behind_a_clip_alone_is_not_rendered_coarse() -> None:
+    clip = Placed(index=0, kind="clip", frame=0, frames=40)
+    assert stride_for(frames=321, conditions=[clip], geometry=NANO) == 1
+    still = Placed(index=1, kind="keyframe", frame=320, frames=1)
+    assert stride_for(frames=321, conditions=[clip, still], geometry=NANO) == 8
+
+
 def test_a_loop_has_a_coarse_loop_or_none() -> None:
     assert stride_for(frames=128, conditions=stills(0, 64), geometry=NANO, loop=True) == 4
     coarse = level(4, 128, stills(0, 64), loop=True)

@@ -167,7 +167,7 @@ def stride_for(
     """The stride of a shot's coarse level; 1 where every window sees the next condition.
 
     Neighbouring conditions have to stay `APART` latents apart in the coarse film. A stretch before
-    the first condition, or behind the last, wants a coarse film of one window.
+    the first still, or behind the last, wants a coarse film of one window.
     """
     if not conditions:
         return 1
@@ -186,12 +186,20 @@ def stride_for(
 
 def _gaps(frames: int, conditions: Sequence[Placed], *, loop: bool) -> tuple[int, int]:
     """The most frames from one condition to the next, and in a stretch at either end."""
-    spans = sorted((each.frame, each.stop - 1) for each in conditions)
-    between = [after[0] - before[1] for before, after in pairwise(spans)]
-    ends = [spans[0][0], frames - 1 - spans[-1][1]]
+    ordered = sorted(conditions, key=lambda each: each.frame)
+    first, last = ordered[0], max(ordered, key=lambda each: each.stop)
+    between = [after.frame - before.stop + 1 for before, after in pairwise(ordered)]
+    ends = [first.frame, frames - last.stop]
     if loop:
         between.append(sum(ends) + 1)
         ends = []
+    else:
+        # A clip's motion would go on at the coarse film's pace: measured, it ends in a cut.
+        ends = [
+            stretch
+            for stretch, each in zip(ends, (first, last), strict=True)
+            if each.kind == "keyframe"
+        ]
     return max(between, default=0), max(ends, default=0)
 
 
