@@ -6,13 +6,13 @@ See `dreamontage.planning.coarse` for the coarse level itself.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dreamontage.pipeline.interpolation import FrameInterpolation, Pixels
-from dreamontage.planning.coarse import CoarseCondition, CoarseLevel
+from dreamontage.planning.coarse import CoarseCondition, CoarseLevel, can_refine
 from dreamontage.planning.draft_window import window
 from dreamontage.planning.segments import Segment
 from dreamontage.sampling.conditioning.conditions import Clip, Keyframe
@@ -48,19 +48,34 @@ def at_full_rate(
     return FrameInterpolation(found)(frames)
 
 
+def refinable(scheduler: Any, steps: int) -> bool:
+    """As `planning.coarse.can_refine`, for a loaded scheduler."""
+    schedule = scheduler.config
+    return can_refine(steps, schedule.get("flow_shift", schedule.get("shift", 1.0)))
+
+
 def coarse_draft(
-    draft: Literal["auto"] | Sequence[Picture] | None, level: CoarseLevel
+    draft: Literal["auto"] | Sequence[Picture] | None, level: CoarseLevel, *, frames: int
 ) -> Literal["auto"] | Sequence[Picture] | None:
-    """A shot's draft as the coarse level starts from it: the pictures that its frames show."""
+    """A shot's draft as the coarse level starts from it: the pictures that its frames show.
+
+    Args:
+        frames: the shot's.
+
+    Raises:
+        ValueError: for a draft of too few pictures.
+    """
     if draft is None or isinstance(draft, str):
         return draft
+    if len(draft) < frames:
+        raise ValueError(f"draft has {len(draft)} pictures, and the shot {frames} frames")
     return [draft[min(frame, len(draft) - 1)] for frame in level.shown]
 
 
 def fine_drafts(
     level: CoarseLevel, film_THWC: NDArray[np.uint8]
 ) -> Callable[[Segment], Sequence[Picture]]:
-    """Each segment's draft, from a coarse film that is in memory."""
+    """Each segment's draft, from a coarse film that is in memory; its padding is not looked at."""
 
     def pictures(frames: range) -> Sequence[Picture]:
         return list(film_THWC[frames.start : frames.stop])

@@ -19,7 +19,7 @@ from torch import Tensor
 from dreamontage.families.tasks import prepare
 from dreamontage.families.wan import Window
 from dreamontage.models import autoencoder
-from dreamontage.pipeline.coarse import coarse_condition, coarse_draft, fine_drafts
+from dreamontage.pipeline.coarse import coarse_condition, coarse_draft, fine_drafts, refinable
 from dreamontage.pipeline.folder import FolderPipeline
 from dreamontage.pipeline.interpolation import drafts_of
 from dreamontage.pipeline.request import checked_request
@@ -33,7 +33,7 @@ from dreamontage.pipeline.window import (
     window_model,
     with_loop_head,
 )
-from dreamontage.planning import coarse as coarse_first
+from dreamontage.planning.coarse import STRENGTH
 from dreamontage.planning.geometry import Geometry
 from dreamontage.planning.segments import Segment, ShotPlan
 from dreamontage.sampling.conditioning.conditions import Clip, Keyframe
@@ -65,7 +65,6 @@ class DreaMontagePipeline(FolderPipeline):
         weights, which know them in a grey-filled film.
     ``release_stage``: "smoke" for weights too little trained to show; films made with them say so.
     ``superres``: what a super-resolution model brings of an `upscale.Upscaler`.
-
     ``batched_guidance``: whether the calls of a step are made in one batch (a speed option).
     """
 
@@ -131,12 +130,6 @@ class DreaMontagePipeline(FolderPipeline):
             tail_latents=self.config.tail_latents,
             spatial_multiple=max(16, spatial),
         )
-
-    def can_refine(self, steps: int) -> bool:
-        """Whether a film of so many denoise steps can be refined from a coarse one."""
-        schedule = self.scheduler.config
-        shift = schedule.get("flow_shift", schedule.get("shift", 1.0))
-        return coarse_first.can_refine(steps, shift)
 
     def sampler(
         self,
@@ -292,8 +285,7 @@ class DreaMontagePipeline(FolderPipeline):
         conditioning: Conditioning | None = None,
         return_dict: bool = True,
     ) -> WanPipelineOutput | tuple[Any]:
-        """Render one shot. Longer than the window, it goes through segments; ``num_frames`` may be
-        any count.
+        """Render one shot, of any length. One longer than the window goes through segments.
 
         Args:
             prompt: plain, or time-stamped: ``"[0, 2.5] zoom in; [2.5, 5] he walks"``, in seconds.
@@ -301,12 +293,11 @@ class DreaMontagePipeline(FolderPipeline):
                 does it.
             loop: the first frame follows the last one without a seam. ``num_frames`` must be a
                 multiple of four.
-            coarse: render the shot at every 2nd, 4th or 8th frame first and refine it from there,
-                so that windows see conditions that lie further apart than they reach. "auto" lets
-                the conditions decide.
+            coarse: render every 2nd, 4th or 8th frame first and refine from there, for conditions
+                that lie further apart than a window reaches; "auto": where it is needed.
             draft: start from a draft film instead of pure noise: a picture for every frame, or
-                "auto", which makes one of the conditions by optical flow.
-                With a coarse film, that starts from the draft.
+                "auto", which makes one of the conditions by optical flow. A coarse film starts from
+                it, if there is one.
             strength: the noise level, in (0, 1], to which the draft is noised: the lower, the more
                 of it stays.
             generator: where the segments' noise comes from, as in diffusers; without one, each
@@ -345,7 +336,8 @@ class DreaMontagePipeline(FolderPipeline):
         sampler = self.sampler(
             num_inference_steps, guidance_scale, guidance_scale_2, image_guidance_scale
         )
-        level = request.coarse_level(self.geometry, refinable=self.can_refine(sampler.steps))
+        can_refine = refinable(self.scheduler, sampler.steps)
+        level = request.coarse_level(self.geometry, refinable=can_refine)
         if draft is not None:
             start_step(self.scheduler, sampler.steps, strength)
 
@@ -388,11 +380,11 @@ class DreaMontagePipeline(FolderPipeline):
             runs = runs_of(plan, conditions, drafts, strength)
         else:
             few = [coarse_condition(each, conditions[each.source]) for each in level.conditions]
-            drafts = drafts_of(coarse_draft(draft, level), conditions=few, plan=level.plan, fit=fit)
+            few_pictures = coarse_draft(draft, level, frames=num_frames)
+            drafts = drafts_of(few_pictures, conditions=few, plan=level.plan, fit=fit)
             film_BCTHW = self._decoded(runs_of(level.plan, few, drafts, strength))
-            film_THWC = autoencoder.to_uint8(film_BCTHW[:, :, : level.plan.frames])
-            refine_from = fine_drafts(level, film_THWC)
-            runs = runs_of(plan, conditions, refine_from, coarse_first.STRENGTH)
+            drafts = fine_drafts(level, autoencoder.to_uint8(film_BCTHW))
+            runs = runs_of(plan, conditions, drafts, STRENGTH)
         if output_type == "latent":
             frames: Any = torch.cat(list(runs), dim=2)
         else:

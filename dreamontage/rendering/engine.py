@@ -276,7 +276,7 @@ class Engine:
         film_THWC = np.concatenate(
             [autoencoder.to_uint8(each) for each in autoencoder.decode(pipe.vae, fuse(coarse))]
         )
-        drafts = fine_drafts(level, film_THWC[: level.plan.frames])
+        drafts = fine_drafts(level, film_THWC)
         for window in plan.base.segments:
             film_BCTHW = pixels(drafts(window), size.height, size.width)
             yield window, autoencoder.encode(pipe.vae, film_BCTHW)

@@ -83,7 +83,7 @@ class Ledger(Protocol):
     def put_embedding(self, key: str, embedding_BSD: Tensor) -> None: ...
 
     def draft(self, key: str) -> Tensor | None:
-        """The enlarged film in the window of an upscale segment, latents_BCLHW; None when it is not
+        """The film of the stage before in a segment's window, latents_BCLHW; None when it is not
         stored, or lost."""
         ...
 
@@ -92,7 +92,7 @@ class Ledger(Protocol):
         ...
 
     def put_draft(self, key: str, latents_BCLHW: Tensor) -> None:
-        """Store the enlarged film in a window, until the segment is finished."""
+        """Store the film of the stage before in a window, until the segment is finished."""
         ...
 
 

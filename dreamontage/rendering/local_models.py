@@ -14,6 +14,7 @@ from torch import Tensor
 
 from dreamontage.models import autoencoder
 from dreamontage.pipeline.acceleration import SpeedOptions
+from dreamontage.pipeline.coarse import refinable as refinable_by
 from dreamontage.pipeline.pipeline import DreaMontagePipeline
 from dreamontage.pipeline.upscale import model as upscale_model
 from dreamontage.pipeline.upscale.stage import sr_model
@@ -50,7 +51,9 @@ class LoadedModels:
         """A stage's model as a plan knows it."""
         upscaler = self.upscaler() if stage is Stage.UPSCALE else None
         geometry = self.pipeline(stage).geometry
-        refinable = stage is not Stage.UPSCALE and self.base.can_refine(self.steps(stage))
+        refinable = stage is not Stage.UPSCALE and refinable_by(
+            self.base.scheduler, self.steps(stage)
+        )
         return StageModel(
             settings=self.settings(stage), geometry=geometry, upscaler=upscaler, refinable=refinable
         )
