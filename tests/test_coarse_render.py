@@ -43,7 +43,7 @@ def coarse_board(write_board: WriteBoard, name: str = "board", **fields: Any) ->
 
 
 @pytest.fixture
-def pipe(tiny_ours: Path) -> DreaMontagePipeline:
+def coarse_pipe(tiny_ours: Path) -> DreaMontagePipeline:
     return DreaMontagePipeline.from_pretrained(tiny_ours, dtype=torch.float32)
 
 
@@ -100,10 +100,10 @@ def in_a_notebook(pipe: DreaMontagePipeline, board: Storyboard, base: Path) -> t
 
 
 def test_a_far_shot_is_rendered_coarse_first_and_as_in_a_notebook(
-    pipe: DreaMontagePipeline, write_board: WriteBoard, tmp_path: Path
+    coarse_pipe: DreaMontagePipeline, write_board: WriteBoard, tmp_path: Path
 ) -> None:
     path, calls = coarse_board(write_board, coarse=4), list[tuple[str, int, int]]()
-    record = render(pipe, path, tmp_path / "out", calls)
+    record = render(coarse_pipe, path, tmp_path / "out", calls)
     run = steps_run(calls)
     assert {name for name in run if "coarse" in name} == {
         "walk, coarse segment 1 of 2",
@@ -130,26 +130,26 @@ def test_a_far_shot_is_rendered_coarse_first_and_as_in_a_notebook(
         for index, each in enumerate(record["segments"])
     ]
     made = torch.cat(list(fuse(windows)), dim=2)
-    assert torch.equal(made, in_a_notebook(pipe, load(path), path.parent))
+    assert torch.equal(made, in_a_notebook(coarse_pipe, load(path), path.parent))
 
 
 def test_off_is_the_film_without_it_and_auto_is_a_stride(
-    pipe: DreaMontagePipeline, write_board: WriteBoard
+    coarse_pipe: DreaMontagePipeline, write_board: WriteBoard
 ) -> None:
     films = {}
     for coarse in ("off", "auto", 2, 4):
         path = coarse_board(write_board, f"board-{coarse}", coarse=coarse)
-        films[coarse] = in_a_notebook(pipe, load(path), path.parent)
+        films[coarse] = in_a_notebook(coarse_pipe, load(path), path.parent)
     assert torch.equal(films["auto"], films[4]), "63 frames are 16 latents, 4 at stride 4"
     assert not torch.equal(films["auto"], films["off"])
     assert not torch.equal(films[2], films[4])
 
 
 def test_a_stopped_render_of_the_fine_level_continues(
-    pipe: DreaMontagePipeline, write_board: WriteBoard, tmp_path: Path
+    coarse_pipe: DreaMontagePipeline, write_board: WriteBoard, tmp_path: Path
 ) -> None:
     path = coarse_board(write_board, coarse=4)
-    whole = render(pipe, path, tmp_path / "whole", [])
+    whole = render(coarse_pipe, path, tmp_path / "whole", [])
     calls: list[tuple[str, int, int]] = []
 
     def stop(what: str, done: int, total: int) -> None:
@@ -158,9 +158,15 @@ def test_a_stopped_render_of_the_fine_level_continues(
 
     with pytest.raises(KeyboardInterrupt):
         local.render(
-            load(path), path.parent, tmp_path / "out", pipe, name="film", max_takes=1, progress=stop
+            load(path),
+            path.parent,
+            tmp_path / "out",
+            coarse_pipe,
+            name="film",
+            max_takes=1,
+            progress=stop,
         )
-    again = render(pipe, path, tmp_path / "out", calls)
+    again = render(coarse_pipe, path, tmp_path / "out", calls)
     assert again["segments"] == whole["segments"]
     run = steps_run(calls)
     assert not any("coarse" in name for name in run), "the coarse film is found"
@@ -169,18 +175,18 @@ def test_a_stopped_render_of_the_fine_level_continues(
     for each in again["coarse"]:
         (tmp_path / "out" / "segments" / f"{each['key']}.safetensors").unlink()
     calls.clear()
-    render(pipe, path, tmp_path / "out", calls)
+    render(coarse_pipe, path, tmp_path / "out", calls)
     assert steps_run(calls) == {}
 
 
 def test_a_draft_is_what_the_coarse_level_starts_from(
-    pipe: DreaMontagePipeline, write_board: WriteBoard, tmp_path: Path
+    coarse_pipe: DreaMontagePipeline, write_board: WriteBoard, tmp_path: Path
 ) -> None:
     records = []
     for fields in ({}, {"draft": "auto"}, {"draft": "auto", "strength": 0.5}):
         path = coarse_board(write_board, f"board{len(records)}", coarse=4, **fields)
         calls: list[tuple[str, int, int]] = []
-        records.append(render(pipe, path, tmp_path / "out", calls))
+        records.append(render(coarse_pipe, path, tmp_path / "out", calls))
         drafted = steps_run(calls)["walk, coarse segment 1 of 2"]
         assert drafted == (FINE_STEPS if fields else STEPS)
     keys = {each["coarse"][0]["key"] for each in records}
@@ -189,7 +195,7 @@ def test_a_draft_is_what_the_coarse_level_starts_from(
 
 
 def test_a_video_draft_is_read_at_the_coarse_frames(
-    pipe: DreaMontagePipeline, write_board: WriteBoard, tmp_path: Path
+    coarse_pipe: DreaMontagePipeline, write_board: WriteBoard, tmp_path: Path
 ) -> None:
     path = coarse_board(write_board, coarse=4, draft="film.mkv")
     frames_THWC = np.random.default_rng(0).integers(0, 255, (65, 64, 80, 3), dtype=np.uint8)
@@ -197,13 +203,13 @@ def test_a_video_draft_is_read_at_the_coarse_frames(
         path.parent / "film.mkv", width=80, height=64, fps=Fraction(16), profile="mezzanine"
     ) as encoder:
         encoder.write(frames_THWC)
-    record = render(pipe, path, tmp_path / "out", [])
+    record = render(coarse_pipe, path, tmp_path / "out", [])
     shot = load(path).shots[0]
     stills = [
         Keyframe(image=media.read_image(path.parent / each.image), frame=frame)
         for each, frame in zip(shot.keyframes, (0, 63), strict=True)
     ]
-    latents = pipe(
+    latents = coarse_pipe(
         prompt="[0, 2] pan left; [2, 4] zoom in",
         conditions=stills,
         height=64,
@@ -221,10 +227,10 @@ def test_a_video_draft_is_read_at_the_coarse_frames(
 
 
 def test_the_farm_renders_the_same_segments(
-    coarse_farm: Farm, pipe: DreaMontagePipeline, write_board: WriteBoard, tmp_path: Path
+    coarse_farm: Farm, coarse_pipe: DreaMontagePipeline, write_board: WriteBoard, tmp_path: Path
 ) -> None:
     path = coarse_board(write_board, coarse=4)
-    here = render(pipe, path, tmp_path / "out", [])
+    here = render(coarse_pipe, path, tmp_path / "out", [])
     farm = coarse_farm
     (submitted,) = submit(farm, path)
     (shot,) = farm.repository.shots(submitted.id)
@@ -249,7 +255,7 @@ def test_the_farm_renders_the_same_segments(
 
 
 def test_an_edit_at_the_end_leaves_windows_whose_coarse_film_stays(
-    pipe: DreaMontagePipeline, write_board: WriteBoard, tmp_path: Path
+    coarse_pipe: DreaMontagePipeline, write_board: WriteBoard, tmp_path: Path
 ) -> None:
     """129 frames in two coarse windows: the last keyframe is in the second one alone."""
     places = (0, 64, 128)
@@ -265,7 +271,7 @@ def test_an_edit_at_the_end_leaves_windows_whose_coarse_film_stays(
         )
 
     one, other = (
-        render(pipe, board(f"still{number}.png"), tmp_path / "out", []) for number in (2, 3)
+        render(coarse_pipe, board(f"still{number}.png"), tmp_path / "out", []) for number in (2, 3)
     )
     for name in ("coarse", "segments"):
         shared = [
@@ -288,12 +294,12 @@ def test_an_edit_at_the_end_leaves_windows_whose_coarse_film_stays(
     ],
 )
 def test_what_cannot_be_is_refused_before_rendering(
-    pipe: DreaMontagePipeline,
+    coarse_pipe: DreaMontagePipeline,
     write_board: WriteBoard,
     tmp_path: Path,
     fields: dict[str, Any],
     message: str,
 ) -> None:
     with pytest.raises(ValueError, match="coarse") as error:
-        render(pipe, coarse_board(write_board, **fields), tmp_path / "out", [])
+        render(coarse_pipe, coarse_board(write_board, **fields), tmp_path / "out", [])
     assert str(error.value) == message
