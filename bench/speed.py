@@ -17,7 +17,7 @@ from bench.clock import between, in_turns, now, seconds, step_seconds
 from bench.models import SHAPE
 from dreamontage import Keyframe
 from dreamontage.models import autoencoder
-from dreamontage.pipeline.request import plan_request
+from dreamontage.pipeline.request import checked_request
 
 GUIDANCE = 5.0  # so that the model is asked twice a step
 PROMPT = "a cat walks"
@@ -55,16 +55,20 @@ def table(folder: Path) -> list[tuple[str, float, float, float]]:
 
     assert np.array_equal(our_film(), their_film()), "both have to make the same film"
 
-    (segment,) = plan_request(
-        prompt=PROMPT,
-        conditions=[],
-        frames=frames,
-        fps=16,
-        seed=0,
-        height=height,
-        width=width,
-        geometry=ours.geometry,
-    ).segments
+    (segment,) = (
+        checked_request(
+            prompt=PROMPT,
+            conditions=[],
+            frames=frames,
+            fps=16,
+            seed=0,
+            height=height,
+            width=width,
+            geometry=ours.geometry,
+        )
+        .plan(ours.geometry)
+        .segments
+    )
     track = ours.track([Keyframe(image=still, frame=0)], height, width)
 
     def our_step() -> float:

@@ -209,8 +209,8 @@ class SegmentLeases(Queries):
             )
 
     def set_enlarged(self, key: str, address: str) -> None:
-        """Record that the enlarged film's latents in a segment's window are in the store: the
-        super-resolution stage starts from them. Does nothing if the segment is done.
+        """Record that the film of the stage before, in a segment's window, is in the store: the
+        segment starts from it. Does nothing if the segment is done.
         """
         with self._sessions.begin() as session:
             session.execute(

@@ -65,11 +65,19 @@ class TakeState(StrEnum):
 class Stage(StrEnum):
     """The stages of a take, in the order in which they run."""
 
+    COARSE = "coarse"
+    """The model, at one frame in some: a film that windows see further in."""
+
     BASE = "base"
     """The model, at the size that is rendered."""
 
     UPSCALE = "upscale"
     """The super-resolution model, at the size that is delivered; on its own windows."""
+
+    @property
+    def label(self) -> str:
+        """What operators call a segment of the stage."""
+        return "segment" if self is Stage.BASE else self.value
 
 
 class SegmentState(StrEnum):

@@ -19,6 +19,7 @@ from prefect.states import Completed
 
 from db.models import Shot
 from db.states import ShotState, StoryboardState
+from db.states import Stage as RowStage
 from dreamontage.rendering.take_plan import PlannedSegment, Stage, StaleTake
 from dreamontage.rendering.takes import render_takes
 from dreamontage.scorer import Verdict
@@ -147,12 +148,12 @@ class TakeTasks:
         encode_prompts(take)
 
     def render_segment(self, take: steps.FarmTake, planned: PlannedSegment) -> None:
-        name = "segment" if planned.stage is Stage.BASE else "upscale"
-        run_name = f"{name}-{planned.number + 1}-of-{planned.count}"
+        run_name = f"{RowStage(planned.stage.value).label}-{planned.number + 1}-of-{planned.count}"
         segment.with_options(task_run_name=run_name)(take, planned)
 
-    def enlarge(self, take: steps.FarmTake) -> None:
-        enlarge(take)
+    def make_drafts(self, take: steps.FarmTake, stage: Stage) -> None:
+        name = "enlarge" if stage is Stage.UPSCALE else "full-rate"
+        make_drafts.with_options(task_run_name=name)(take, stage)
 
     def decode(self, take: steps.FarmTake) -> None:
         decode(take)
@@ -220,19 +221,19 @@ def segment(take: steps.FarmTake, planned: PlannedSegment) -> State[Any]:
 
 
 @task(
-    name="enlarge",
+    name="make-drafts",
     retries=2,
     retry_delay_seconds=5,
     cache_policy=NO_CACHE,
     retry_condition_fn=_unless_stale,
 )
-def enlarge(take: steps.FarmTake) -> State[Any]:
-    """The rendered film enlarged, for the windows that are still to be refined; "Cached" when none
-    is missing."""
+def make_drafts(take: steps.FarmTake, stage: Stage) -> State[Any]:
+    """The film of the stage before, enlarged or at full rate, for the windows that are still to be
+    refined; "Cached" when none is missing."""
     with open_farm() as farm:
-        made = steps.enlarge_take(farm, take)
-    get_run_logger().info("%d windows enlarged", made)
-    return Completed(name=None if made else "Cached", message=f"{made} windows enlarged")
+        made = steps.make_drafts(farm, take, stage)
+    get_run_logger().info("%d windows made", made)
+    return Completed(name=None if made else "Cached", message=f"{made} windows made")
 
 
 @task(

@@ -63,6 +63,7 @@ def weights(tmp_path: Path) -> Path:
         },
         "transformer/config.json": SMALL_TRANSFORMER,
         "vae/config.json": {"scale_factor_spatial": 8},
+        "scheduler/scheduler_config.json": {"flow_shift": 3.0},
     }
     for name, content in files.items():
         path = tmp_path / "weights" / name
@@ -151,7 +152,9 @@ def test_plan_prints_every_segment(folder: Path, weights: Path) -> None:
     # Segments are counted from one, as `status` and the progress of a render do.
     numbers = re.findall(r"^│ +(\d+) │", result.output, re.MULTILINE)
     assert numbers[0] == "1"
-    assert numbers.count("1") == 2, "once a shot"
+    assert numbers.count("1") == 3, "once a shot, and once for the coarse level of the first"
+    assert "sea, coarse: one frame in 4, 41 frames" in result.output
+    assert "refined in 1 of 6 steps" in " ".join(result.output.split())
 
 
 def test_plan_says_how_a_loop_is_closed_and_rounded(folder: Path, weights: Path) -> None:
@@ -190,7 +193,12 @@ def test_plan_as_json(folder: Path, weights: Path) -> None:
     assert sea["segments"][-1]["seconds"] == [8.5625, 10.0]
     assert second["padded_frames"] == 17
     cost = report["estimate"]
-    assert cost["flops"] == sum(shot["estimate"]["flops"] for shot in report["shots"])
+    levels = [*report["shots"], sea["coarse"]]
+    assert cost["flops"] == sum(each["estimate"]["flops"] for each in levels)
+    assert sea["coarse"]["stride"] == 4
+    assert [each["frame"] for each in sea["coarse"]["conditions"]] == [0, 40, 16]
+    assert [each["shown_frame"] for each in sea["coarse"]["conditions"]] == [0, 159, 64]
+    assert (sea["run_steps"], second["run_steps"], second["coarse"]) == (1, 6, None)
     assert cost["seconds"] == pytest.approx(cost["flops"] / 2e12)
     again = run("plan", folder / "board.yaml", "--json", "--weights", weights, "--tflops", "2")
     assert again.stdout == result.stdout
@@ -245,6 +253,8 @@ def test_a_log_has_a_line_of_all_that_is_done(folder: Path, tiny_ours: Path) -> 
     assert result.stderr.splitlines() == [
         "loading the model",
         "taking in a.png",
+        "sea, coarse segment 1 of 2",
+        "sea, coarse segment 2 of 2",
         "sea, segment 1 of 3",
         "sea, segment 2 of 3",
         "sea, segment 3 of 3",

@@ -80,7 +80,7 @@ def test_downgrade_leaves_nothing_of_ours(empty_url: str) -> None:
 
 
 def test_a_database_that_was_never_upgraded_differs(empty_url: str) -> None:
-    with pytest.raises(migrate.DriftError, match="at revision None, the head is 0004"):
+    with pytest.raises(migrate.DriftError, match="at revision None, the head is 0005"):
         migrate.check(empty_url)
 
 

@@ -246,7 +246,7 @@ def test_an_upscaled_shot_shows_its_stages(farm, opened_farm, write_board, tiny_
         (run,) = farm.post("/flow_runs/filter", {"flow_runs": {"name": {"any_": [name]}}})
         tasks = task_runs(farm, run["id"])
         assert {tasks[each]["state"]["name"] for each in segments} == {state}
-        (enlarged,) = (each for each in tasks.values() if each["name"].startswith("enlarge-"))
+        (enlarged,) = (each for each in tasks.values() if each["name"] == "enlarge")
         assert enlarged["state"]["name"] == state
     output = dreamontage(farm, "status", submitted.id)
     assert "segment 3 done 6/6" in output

@@ -160,13 +160,13 @@ def test_an_enlarged_window_is_there_until_its_segment_is_finished(
     prepared_ledger: OpenLedger,
 ) -> None:
     ledger = prepared_ledger.ledger
-    assert not ledger.has_enlarged(ONE)
-    assert ledger.enlarged(ONE) is None
-    ledger.put_enlarged(ONE, LATENTS)
-    assert prepared_ledger.another().has_enlarged(ONE)
-    found = prepared_ledger.another().enlarged(ONE)
+    assert not ledger.has_draft(ONE)
+    assert ledger.draft(ONE) is None
+    ledger.put_draft(ONE, LATENTS)
+    assert prepared_ledger.another().has_draft(ONE)
+    found = prepared_ledger.another().draft(ONE)
     assert found is not None
     assert torch.equal(found, LATENTS)
     finish(prepared_ledger, ONE)
-    assert not ledger.has_enlarged(ONE)
-    assert ledger.enlarged(ONE) is None
+    assert not ledger.has_draft(ONE)
+    assert ledger.draft(ONE) is None

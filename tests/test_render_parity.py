@@ -19,7 +19,7 @@ from dreamontage import DreaMontagePipeline, media, scorer
 from dreamontage.cli import app as library
 from dreamontage.rendering import assets, local
 from dreamontage.rendering.record import record_schema
-from dreamontage.rendering.take_plan import PlannedSegment
+from dreamontage.rendering.take_plan import PlannedSegment, Stage
 from dreamontage.rendering.takes import render_takes
 from dreamontage.storyboard import load
 from dreamontage.storyboard.errors import StoryboardError
@@ -47,8 +47,8 @@ class FarmSteps:
     def render_segment(self, take: steps.FarmTake, segment: PlannedSegment) -> None:
         steps.render_segment(self.farm, take, segment)
 
-    def enlarge(self, take: steps.FarmTake) -> None:
-        steps.enlarge_take(self.farm, take)
+    def make_drafts(self, take: steps.FarmTake, stage: Stage) -> None:
+        steps.make_drafts(self.farm, take, stage)
 
     def decode(self, take: steps.FarmTake) -> None:
         steps.decode_take(self.farm, take)

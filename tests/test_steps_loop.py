@@ -30,7 +30,7 @@ from tests.support.farm_steps import (
 
 def loop_board(write_board: WriteBoard, name: str = "loop", **changes: Any) -> Path:
     stills = [{"image": "still0.png", "frame": 0}, {"image": "still1.png", "frame": 12}]
-    shot = {"name": "walk", "duration": {"frames": 32}, "keyframes": stills}
+    shot = {"name": "walk", "duration": {"frames": 32}, "keyframes": stills, "coarse": "off"}
     return write_board(name, shots=[shot | changes])
 
 

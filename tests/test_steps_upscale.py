@@ -34,6 +34,8 @@ from tests.support.farm_steps import (
 )
 from tests.support.farm_upscale import SR_STEPS, WINDOWS, in_one_go
 
+STAGES = (Stage.BASE, Stage.UPSCALE)
+
 
 def test_an_upscaled_storyboard_becomes_a_film(
     upscale_farm: Farm, write_board: WriteBoard, tmp_path: Path
@@ -58,16 +60,16 @@ def test_an_upscaled_storyboard_becomes_a_film(
     assert render_segments(upscale_farm, take, base_segments(take)) == [0] * WINDOWS, (
         "the small film is there already"
     )
-    made = steps.enlarge_take(upscale_farm, take)
+    made = steps.make_drafts(upscale_farm, take, Stage.UPSCALE)
     assert made == WINDOWS
-    assert steps.enlarge_take(upscale_farm, take) == 0, "once for a take"
+    assert steps.make_drafts(upscale_farm, take, Stage.UPSCALE) == 0, "once for a take"
     calls: list[tuple[int, int]] = []
     for each in refined_segments(take):
         steps.render_segment(upscale_farm, take, each, progress=lambda *step: calls.append(step))
     assert calls == [(step, 8) for step in range(3, 9)] * WINDOWS
     assert "enlarged" not in address_kinds(upscale_farm), "what is refined needs it no more"
     assert render_segments(upscale_farm, take) == [0] * 2 * WINDOWS
-    assert steps.enlarge_take(upscale_farm, take) == 0
+    assert steps.make_drafts(upscale_farm, take, Stage.UPSCALE) == 0
 
     found = [latents_of(upscale_farm, each.key) for each in refined_segments(take)]
     whole = in_one_go(upscale_farm, take.id, 1.5)
@@ -92,7 +94,7 @@ def test_an_upscaled_storyboard_becomes_a_film(
     assert record["upscale"]["model"]["folder"] == "sr"
     progress = upscale_farm.repository.progress(storyboard_id).segments
     assert [(each.stage, each.index) for each in progress] == [
-        (stage, index) for stage in RowStage for index in range(WINDOWS)
+        (stage, index) for stage in (RowStage.BASE, RowStage.UPSCALE) for index in range(WINDOWS)
     ]
 
 
@@ -159,7 +161,7 @@ def test_variants_share_the_windows_that_they_have_in_common(
     shots[0]["keyframes"][2]["image"] = "still3.png"
     two = submit_take(upscale_farm, write_board("de", upscale=1.5, shots=shots))
     assert render_segments(upscale_farm, two, base_segments(two)) == [0, 0, STEPS]
-    assert steps.enlarge_take(upscale_farm, two) == 2
+    assert steps.make_drafts(upscale_farm, two, Stage.UPSCALE) == 2
     assert render_segments(upscale_farm, two, refined_segments(two)) == [0, SR_STEPS, SR_STEPS]
     whole = in_one_go(upscale_farm, two.id, 1.5)
     assert torch.equal(latents_of(upscale_farm, two.plan.keys[-1])[:, :, 2:], whole[:, :, 7:])
@@ -215,10 +217,10 @@ def one_prompt(write_board: WriteBoard) -> dict[str, Any]:
 
 
 def test_a_process_holds_both_models(upscale_farm: Farm) -> None:
-    both = [model.pipeline_of(upscale_farm, stage) for stage in Stage]
+    both = [model.pipeline_of(upscale_farm, stage) for stage in STAGES]
     assert both[0] is not both[1]
     for _ in range(2):
-        for stage, pipe in zip(Stage, both, strict=True):
+        for stage, pipe in zip(STAGES, both, strict=True):
             assert model.pipeline_of(upscale_farm, stage) is pipe
 
 

@@ -11,7 +11,7 @@ import torch
 from db.states import SegmentState
 from dreamontage.rendering.engine import Engine
 from dreamontage.rendering.ledger import LostLatents
-from dreamontage.rendering.take_plan import TakePlan
+from dreamontage.rendering.take_plan import Stage, TakePlan
 from flows import steps
 from flows.steps.postgres_ledger import PostgresLedger
 from flows.studio.farm import Farm
@@ -64,7 +64,7 @@ def test_enlarged_latents_that_are_lost_are_made_again(
     take = submit_take(upscale_farm, write_board(upscale=1.5))
     first, second, third = refined_segments(take)
     render_segments(upscale_farm, take, base_segments(take))
-    steps.enlarge_take(upscale_farm, take)
+    steps.make_drafts(upscale_farm, take, Stage.UPSCALE)
     address = upscale_farm.repository.segment(second.key).enlarged_address
     torn = upscale_farm.repository.segment(third.key).enlarged_address
     assert address is not None
@@ -72,13 +72,13 @@ def test_enlarged_latents_that_are_lost_are_made_again(
     upscale_farm.store.delete(address)
     tear(upscale_farm, torn)
     put: list[str] = []
-    put_enlarged = PostgresLedger.put_enlarged
+    put_draft = PostgresLedger.put_draft
 
     def counted(self: PostgresLedger, key: str, latents_BCLHW: torch.Tensor) -> None:
         put.append(key)
-        put_enlarged(self, key, latents_BCLHW)
+        put_draft(self, key, latents_BCLHW)
 
-    monkeypatch.setattr(PostgresLedger, "put_enlarged", counted)
+    monkeypatch.setattr(PostgresLedger, "put_draft", counted)
     assert render_segments(upscale_farm, take, [first, second]) == [SR_STEPS] * 2
     assert put == [second.key], "a torn one is found only when it is read"
     assert render_segments(upscale_farm, take, [third]) == [SR_STEPS]
@@ -97,7 +97,7 @@ def test_enlarged_latents_that_are_lost_are_made_again(
 
     # A lost base segment costs nothing until something is made of it.
     upscale_farm.store.delete(latents_address(upscale_farm, take.segments[0].key))
-    assert steps.enlarge_take(upscale_farm, take) == 0
+    assert steps.make_drafts(upscale_farm, take, Stage.UPSCALE) == 0
     assert render_segments(upscale_farm, take) == [0] * 2 * WINDOWS
     refined = latents_address(upscale_farm, third.key)
     upscale_farm.store.delete(refined)
@@ -113,11 +113,11 @@ def test_a_window_that_another_take_enlarges_at_the_same_time(
 ) -> None:
     take = submit_take(upscale_farm, write_board(upscale=1.5))
     render_segments(upscale_farm, take, base_segments(take))
-    enlarge = Engine.enlarge
+    make_drafts = Engine.make_drafts
 
-    def late(self: Engine, plan: TakePlan) -> int:
-        enlarge(self, plan)  # the other one
-        return enlarge(self, plan)
+    def late(self: Engine, plan: TakePlan, stage: Stage) -> int:
+        make_drafts(self, plan, stage)  # the other one
+        return make_drafts(self, plan, stage)
 
-    monkeypatch.setattr(Engine, "enlarge", late)
+    monkeypatch.setattr(Engine, "make_drafts", late)
     assert render_segments(upscale_farm, take, refined_segments(take)[:1]) == [SR_STEPS]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from fractions import Fraction
 from pathlib import Path
 
@@ -156,24 +155,23 @@ def test_there_are_no_merge_keys(asset_folder: Path) -> None:
     assert fault.startswith("shots[1].<< is no field of a shot; there are ")
 
 
-def test_a_large_file_is_read_by_the_parser_in_c() -> None:
+def test_a_file_is_read_by_the_parser_in_c(monkeypatch: pytest.MonkeyPatch) -> None:
     """PyYAML's own parser takes seven seconds for a file of a megabyte."""
-    shot = "- duration: 10\n  keyframes:\n    - {image: a.png, at: 0.1}\n"
-    text = "shots:\n" + shot * 4000
-    seconds = []
-    for read in (lambda: yaml_loader.parse(text, Path("t.yaml")), lambda: yaml.safe_load(text)):
-        begin = time.process_time()
-        read()
-        seconds.append(time.process_time() - begin)
-    assert seconds[0] < seconds[1] / 2
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("the slow parser")
+
+    monkeypatch.setattr("yaml.scanner.Scanner.fetch_more_tokens", refuse)
+    monkeypatch.setattr("yaml.parser.Parser.__init__", refuse)
+    with pytest.raises(AssertionError, match="the slow parser"):
+        yaml.safe_load("title: t")
+    assert yaml_loader.parse("title: t", Path("t.yaml")) == {"title": "t"}
 
 
-def test_conditions_repeated_by_aliases_are_checked_in_seconds(asset_folder: Path) -> None:
+def test_conditions_repeated_by_aliases_are_all_checked(asset_folder: Path) -> None:
     stills = ", ".join(["&k {image: gone.png, at: 0}"] + ["*k"] * 199)
     shots = ", ".join([f"&s {{duration: 1, keyframes: [{stills}]}}"] + ["*s"] * 199)
-    begin = time.process_time()
     found = errors_of_file(f"title: t\nfps: 16\nsize: 128x80\nshots: [{shots}]", asset_folder)
-    assert time.process_time() - begin < 6
     assert len(found) == 200 * 200
 
 

@@ -29,7 +29,7 @@ from dreamontage.evaluation.tasks import Task
 from dreamontage.models import autoencoder
 from dreamontage.models.devices import precision
 from dreamontage.models.machine import machine_kind
-from dreamontage.pipeline.request import placed, plan_request
+from dreamontage.pipeline.request import checked_request, placed
 from dreamontage.pipeline.upscale.stage import sr_model, upscale
 from dreamontage.planning.geometry import Geometry
 from dreamontage.planning.segments import plan_shot
@@ -224,7 +224,7 @@ class Refined:
 
     def film(self, task: Task) -> Pixels:
         height, width = task.size
-        plan = plan_request(
+        plan = checked_request(
             prompt=task.prompt,
             conditions=task.conditions,
             frames=task.frames,
@@ -233,7 +233,7 @@ class Refined:
             height=height,
             width=width,
             geometry=self.sr.geometry,
-        )
+        ).plan(self.sr.geometry)
         large = upscale(
             [self.small.latents(task)],
             pipe=self.sr,

@@ -9,7 +9,7 @@ Shape legend: B batch, C channels, T pixel frames, L latent frames, H W height a
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal, Unpack
 
 import torch
@@ -19,9 +19,10 @@ from torch import Tensor
 from dreamontage.families.tasks import prepare
 from dreamontage.families.wan import Window
 from dreamontage.models import autoencoder
+from dreamontage.pipeline.coarse import coarse_condition, coarse_draft, fine_drafts, refinable
 from dreamontage.pipeline.folder import FolderPipeline
 from dreamontage.pipeline.interpolation import drafts_of
-from dreamontage.pipeline.request import plan_request
+from dreamontage.pipeline.request import checked_request
 from dreamontage.pipeline.revision import unsaved
 from dreamontage.pipeline.sar import chain, fuse, tail_of
 from dreamontage.pipeline.window import (
@@ -32,8 +33,9 @@ from dreamontage.pipeline.window import (
     window_model,
     with_loop_head,
 )
+from dreamontage.planning.coarse import STRENGTH
 from dreamontage.planning.geometry import Geometry
-from dreamontage.planning.segments import Segment
+from dreamontage.planning.segments import Segment, ShotPlan
 from dreamontage.sampling.conditioning.conditions import Clip, Keyframe
 from dreamontage.sampling.conditioning.model_inputs import (
     Conditioning,
@@ -47,7 +49,7 @@ from dreamontage.sampling.denoise import Sampler, denoise
 from dreamontage.sampling.schedulers import check_scheduler, with_timesteps
 from dreamontage.sampling.start import noised_state, start_step
 from dreamontage.sampling.state import DenoiseState
-from dreamontage.storyboard import DEFAULT_STRENGTH
+from dreamontage.storyboard import DEFAULT_STRENGTH, Coarse
 
 
 class DreaMontagePipeline(FolderPipeline):
@@ -63,7 +65,6 @@ class DreaMontagePipeline(FolderPipeline):
         weights, which know them in a grey-filled film.
     ``release_stage``: "smoke" for weights too little trained to show; films made with them say so.
     ``superres``: what a super-resolution model brings of an `upscale.Upscaler`.
-
     ``batched_guidance``: whether the calls of a step are made in one batch (a speed option).
     """
 
@@ -184,7 +185,7 @@ class DreaMontagePipeline(FolderPipeline):
         track: ShotConditions,
         previous_BCLHW: Tensor | None,
         head_BCLHW: Tensor | None = None,
-        draft: Sequence[Picture] | None = None,
+        draft: Sequence[Picture] | Tensor | None = None,
         strength: float = DEFAULT_STRENGTH,
         height: int,
         width: int,
@@ -199,7 +200,7 @@ class DreaMontagePipeline(FolderPipeline):
             previous_BCLHW: the latents of the segment before; None for the first.
             head_BCLHW: the latents of the first segment, for the closing one of a loop.
             draft: pictures to start from instead of pure noise, of the shot's size, one for each
-                of the frames of ``draft.window(segment)``.
+                of the frames of ``draft_window.window(segment)``; or their latents_BCLHW.
             strength: the noise level, in (0, 1], to which the draft is noised.
             generator: where the noise comes from, and with it what a scheduler draws in its steps;
                 by default the segment's own seed, which is what makes it repeatable.
@@ -268,6 +269,7 @@ class DreaMontagePipeline(FolderPipeline):
         num_frames: int = 81,
         fps: float = 16,
         loop: bool = False,
+        coarse: Coarse = "off",
         draft: Literal["auto"] | Sequence[Picture] | None = None,
         strength: float = DEFAULT_STRENGTH,
         num_inference_steps: int | None = None,
@@ -283,8 +285,7 @@ class DreaMontagePipeline(FolderPipeline):
         conditioning: Conditioning | None = None,
         return_dict: bool = True,
     ) -> WanPipelineOutput | tuple[Any]:
-        """Render one shot. Longer than the window, it goes through segments; ``num_frames`` may be
-        any count.
+        """Render one shot, of any length. One longer than the window goes through segments.
 
         Args:
             prompt: plain, or time-stamped: ``"[0, 2.5] zoom in; [2.5, 5] he walks"``, in seconds.
@@ -292,8 +293,11 @@ class DreaMontagePipeline(FolderPipeline):
                 does it.
             loop: the first frame follows the last one without a seam. ``num_frames`` must be a
                 multiple of four.
+            coarse: render every 2nd, 4th or 8th frame first and refine from there, for conditions
+                that lie further apart than a window reaches; "auto": where it is needed.
             draft: start from a draft film instead of pure noise: a picture for every frame, or
-                "auto", which makes one of the conditions by optical flow.
+                "auto", which makes one of the conditions by optical flow. A coarse film starts from
+                it, if there is one.
             strength: the noise level, in (0, 1], to which the draft is noised: the lower, the more
                 of it stays.
             generator: where the segments' noise comes from, as in diffusers; without one, each
@@ -316,7 +320,7 @@ class DreaMontagePipeline(FolderPipeline):
             raise ValueError("give either prompt or prompt_embeds")
         if guidance_scale_2 is not None and self.config.boundary_ratio is None:
             raise ValueError("guidance_scale_2 is for models of two experts; this one has one")
-        plan = plan_request(
+        request = checked_request(
             prompt=prompt or "",
             conditions=conditions,
             frames=num_frames,
@@ -326,48 +330,71 @@ class DreaMontagePipeline(FolderPipeline):
             width=width,
             geometry=self.geometry,
             loop=loop,
+            coarse=coarse,
         )
-        track = self.track(conditions, height, width, conditioning)
-        track.check(has_tail=len(plan.segments) > 1)
+        plan = request.plan(self.geometry)
         sampler = self.sampler(
             num_inference_steps, guidance_scale, guidance_scale_2, image_guidance_scale
         )
+        can_refine = refinable(self.scheduler, sampler.steps)
+        level = request.coarse_level(self.geometry, refinable=can_refine)
         if draft is not None:
             start_step(self.scheduler, sampler.steps, strength)
-        drafts = drafts_of(
-            draft,
-            conditions=conditions,
-            plan=plan,
-            fit=lambda picture: fitted_picture(picture, self.video_processor, height, width),
-        )
 
-        def states(
-            segment: Segment, previous_BCLHW: Tensor | None, first_BCLHW: Tensor | None
-        ) -> Iterator[DenoiseState]:
-            return self.denoise_segment(
-                segment,
-                track=track,
-                previous_BCLHW=previous_BCLHW,
-                head_BCLHW=first_BCLHW,
-                height=height,
-                width=width,
-                draft=drafts(segment),
-                strength=strength,
-                sampler=sampler,
-                negative_prompt=negative_prompt,
-                generator=generator,
-                max_sequence_length=max_sequence_length,
-                prompt_embeds=prompt_embeds,
-                negative_prompt_embeds=negative_prompt_embeds,
-            )
+        def fit(picture: Picture) -> Picture:
+            return fitted_picture(picture, self.video_processor, height, width)
 
-        runs = fuse(chain(plan.segments, states))
+        def runs_of(
+            plan: ShotPlan,
+            conditions: Sequence[Keyframe | Clip],
+            drafts: Callable[[Segment], Sequence[Picture] | None],
+            strength: float,
+        ) -> Iterator[Tensor]:
+            track = self.track(conditions, height, width, conditioning)
+            track.check(has_tail=len(plan.segments) > 1)
+
+            def states(
+                segment: Segment, previous_BCLHW: Tensor | None, first_BCLHW: Tensor | None
+            ) -> Iterator[DenoiseState]:
+                return self.denoise_segment(
+                    segment,
+                    track=track,
+                    previous_BCLHW=previous_BCLHW,
+                    head_BCLHW=first_BCLHW,
+                    height=height,
+                    width=width,
+                    draft=drafts(segment),
+                    strength=strength,
+                    sampler=sampler,
+                    negative_prompt=negative_prompt,
+                    generator=generator,
+                    max_sequence_length=max_sequence_length,
+                    prompt_embeds=prompt_embeds,
+                    negative_prompt_embeds=negative_prompt_embeds,
+                )
+
+            return fuse(chain(plan.segments, states))
+
+        if level is None:
+            drafts = drafts_of(draft, conditions=conditions, plan=plan, fit=fit)
+            runs = runs_of(plan, conditions, drafts, strength)
+        else:
+            few = [coarse_condition(each, conditions[each.source]) for each in level.conditions]
+            few_pictures = coarse_draft(draft, level, frames=num_frames)
+            drafts = drafts_of(few_pictures, conditions=few, plan=level.plan, fit=fit)
+            film_BCTHW = self._decoded(runs_of(level.plan, few, drafts, strength))
+            drafts = fine_drafts(level, autoencoder.to_uint8(film_BCTHW))
+            runs = runs_of(plan, conditions, drafts, STRENGTH)
         if output_type == "latent":
             frames: Any = torch.cat(list(runs), dim=2)
         else:
-            video_BCTHW = torch.cat(list(autoencoder.decode(self.vae, runs)), dim=2)
+            video_BCTHW = self._decoded(runs)
             frames = self.video_processor.postprocess_video(
                 video_BCTHW[:, :, :num_frames], output_type=output_type
             )
         self.maybe_free_model_hooks()
         return WanPipelineOutput(frames=frames) if return_dict else (frames,)
+
+    def _decoded(self, runs: Iterator[Tensor]) -> Tensor:
+        """A film of latents as video_BCTHW."""
+        return torch.cat(list(autoencoder.decode(self.vae, runs)), dim=2)

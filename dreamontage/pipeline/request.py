@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from fractions import Fraction
 
+from dreamontage.planning.coarse import STRIDES
 from dreamontage.planning.geometry import Geometry
-from dreamontage.planning.segments import ShotPlan, plan_shot
+from dreamontage.planning.shot_request import ShotRequest
 from dreamontage.sampling.conditioning.conditions import Clip, Keyframe
-from dreamontage.storyboard import PromptSpan, prompt_syntax
+from dreamontage.storyboard import AUTO, Coarse, PromptSpan, prompt_syntax
 from dreamontage.storyboard.placement import Placed, clashes, loop_end_error, on_loop_end
 from dreamontage.timeline import TEMPORAL_STRIDE
 
@@ -23,7 +24,7 @@ def placed(conditions: Sequence[Keyframe | Clip]) -> list[Placed]:
     ]
 
 
-def plan_request(
+def checked_request(
     *,
     prompt: str,
     conditions: Sequence[Keyframe | Clip],
@@ -34,8 +35,9 @@ def plan_request(
     width: int,
     geometry: Geometry,
     loop: bool = False,
-) -> ShotPlan:
-    """The shot's segments.
+    coarse: Coarse = "off",
+) -> ShotRequest:
+    """What a call asks for.
 
     Raises:
         ValueError: for a size off the model's grid, a condition outside the shot or on another's
@@ -50,6 +52,8 @@ def plan_request(
         raise ValueError(
             f"num_frames = {frames} must be a multiple of {TEMPORAL_STRIDE} for a loop"
         )
+    if coarse not in ("off", AUTO, *STRIDES):
+        raise ValueError(f"coarse = {coarse!r} must be one of 'off', 'auto', 2, 4, 8")
     for index, condition in enumerate(conditions):
         if isinstance(condition, Clip) and not condition.frames:
             raise ValueError(f"conditions[{index}] is a clip without frames")
@@ -70,12 +74,12 @@ def plan_request(
     spans, problems = prompt_syntax.parse(prompt)
     if problems:
         raise ValueError("; ".join(f"prompt {problem}" for problem in problems))
-    return plan_shot(
+    return ShotRequest(
         frames=frames,
         fps=Fraction(str(fps)),
         prompts=[PromptSpan.model_validate(span) for span in spans],
         conditions=where,
         seed=seed,
-        geometry=geometry,
         loop=loop,
+        coarse=coarse,
     )

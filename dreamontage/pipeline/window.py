@@ -79,7 +79,7 @@ def with_loop_head(
 
 def draft_latents(
     pipe: WanImageToVideoPipeline,
-    draft: Sequence[Picture],
+    draft: Sequence[Picture] | Tensor,
     segment: Segment,
     *,
     size: tuple[int, int],
@@ -89,10 +89,14 @@ def draft_latents(
     """A window's draft, latents_BCLHW; what the film has already replaces the draft there.
 
     Args:
+        draft: pictures, or what they are encoded.
         size: the shot's height and width.
     """
     device = pipe._execution_device
-    latents_BCLHW = autoencoder.encode(pipe.vae, pixels(draft, *size)).to(device)
+    if isinstance(draft, Tensor):
+        latents_BCLHW = draft.to(device, copy=True)
+    else:
+        latents_BCLHW = autoencoder.encode(pipe.vae, pixels(draft, *size)).to(device)
     if tail_BCLHW is not None:
         latents_BCLHW[:, :, : segment.tail] = tail_BCLHW.to(device)
     if head_BCLHW is not None and segment.head:

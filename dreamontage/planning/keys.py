@@ -55,6 +55,7 @@ def segment_key(
     previous: str | None,
     head: str | None = None,
     draft: Mapping[str, object] | None = None,
+    coarse: Mapping[str, object] | None = None,
 ) -> str:
     """The digest of everything that determines a segment's latents.
 
@@ -62,7 +63,8 @@ def segment_key(
     `conditions` are those of `window_conditions`, in any order; `sampler` holds what is really
     used, defaults filled in; `previous` is the key of the segment whose latents are the tail,
     `head` of the one whose first latents a loop's closing segment is given; `draft` is what
-    `draft.draft_key` gives for a draft start.
+    `draft.draft_key` gives for a draft start, `coarse` what `segment_keys.coarse_key` gives for a
+    segment that is refined from a coarse film.
     """
     assert (previous is None) == (segment.tail == 0)
     assert (head is None) == (segment.head == 0)
@@ -72,6 +74,8 @@ def segment_key(
         special["head"] = {"key": head, "latents": segment.head}
     if draft is not None:
         special["draft"] = draft
+    if coarse is not None:
+        special["coarse"] = coarse
     return digest(
         {
             "format": FORMAT,

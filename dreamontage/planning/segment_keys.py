@@ -7,8 +7,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from dreamontage import timeline
+from dreamontage.digests import digest
 from dreamontage.planning import keys
-from dreamontage.planning.draft_window import draft_key
+from dreamontage.planning.coarse import STRENGTH, CoarseLevel
+from dreamontage.planning.draft_window import draft_key, window
 from dreamontage.planning.segments import Segment, ShotPlan
 from dreamontage.planning.upscale_settings import Upscaler
 from dreamontage.storyboard import Shot, Size
@@ -59,12 +62,15 @@ def base_keys(
     placed: Sequence[Placed],
     digests: Sequence[str],
     animatic: str | None,
+    coarse: tuple[CoarseLevel, Sequence[str]] | None = None,
 ) -> list[str]:
     """Those of the base model's segments.
 
     Args:
         digests: of the conditions' renditions at ``size``, in the order of ``placed``.
         animatic: that of the video that the shot is drafted from, if it is.
+        coarse: the level that the segments are refined from, with its segments' keys. The shot's
+            draft is that level's then.
     """
     found: list[str] = []
     for segment in plan.segments:
@@ -79,10 +85,64 @@ def base_keys(
             sampler=settings.sampler_for(segment),
             previous=found[-1] if found else None,
             head=found[0] if segment.head else None,
-            draft=draft_key(segment, plan, shot, placed=placed, digests=digests, animatic=animatic),
+            draft=None
+            if coarse
+            else draft_key(segment, plan, shot, placed=placed, digests=digests, animatic=animatic),
+            coarse=coarse and coarse_key(segment, *coarse),
         )
         found.append(key)
     return found
+
+
+def coarse_level_keys(
+    level: CoarseLevel,
+    shot: Shot,
+    *,
+    settings: RenderSettings,
+    size: Size,
+    digests: Sequence[str],
+    animatic: str | None,
+) -> list[str]:
+    """Those of the coarse level's segments; as `base_keys`, with the digests of the shot."""
+    shown = {"stride": level.stride, "shown": list(level.shown)}
+    return base_keys(
+        level.plan,
+        shot,
+        settings=settings,
+        size=size,
+        placed=level.placed,
+        digests=[
+            digests[each.source]
+            if each.placed.kind == "keyframe" and each.offsets == (0,)
+            else digest({"digest": digests[each.source], "frames": list(each.offsets)})
+            for each in level.conditions
+        ],
+        animatic=None if animatic is None else digest({"digest": animatic, **shown}),
+    )
+
+
+def coarse_key(
+    segment: Segment, level: CoarseLevel, level_keys: Sequence[str]
+) -> Mapping[str, object]:
+    """The part of a segment's key that describes the coarse film that it is refined from.
+
+    Decoding is causal: a window depends on the coarse segments that begin before its end. Frames
+    count from the window's first.
+    """
+    span = window(segment)
+    around, count = level.around(span), len(level.shown)
+    last = level.plan.latents if around.stop > count else timeline.latent_of(around[-1]) + 1
+    return {
+        "strength": STRENGTH,
+        "stride": level.stride,
+        "first": around.start,
+        "shown": [level.shown[index % count] - span.start for index in around],
+        "film": [
+            key
+            for each, key in zip(level.plan.segments, level_keys, strict=True)
+            if each.start < last
+        ],
+    }
 
 
 def upscale_keys(

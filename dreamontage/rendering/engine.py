@@ -14,12 +14,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+import numpy as np
 from torch import Tensor
 
 from dreamontage import scorer
 from dreamontage.digests import digest
+from dreamontage.models import autoencoder
 from dreamontage.pipeline import acceleration
 from dreamontage.pipeline.acceleration import SpeedOptions
+from dreamontage.pipeline.coarse import fine_drafts
 from dreamontage.pipeline.pipeline import DreaMontagePipeline
 from dreamontage.pipeline.sar import fuse
 from dreamontage.pipeline.upscale.enlarge import append_loop_head, enlarge, split_windows
@@ -29,6 +32,7 @@ from dreamontage.rendering.ledger import Ledger, LostLatents, Waiting
 from dreamontage.rendering.take import write_take
 from dreamontage.rendering.take_plan import PlannedSegment, Stage, TakePlan
 from dreamontage.rendering.windows import Assets, Inputs, base_states, upscale_states
+from dreamontage.sampling.conditioning.pictures import pixels
 from dreamontage.sampling.state import DenoiseState, state_from_bytes, state_to_bytes
 from dreamontage.storyboard.placement import condition_label
 
@@ -95,15 +99,15 @@ class Engine:
     ) -> int:
         """Make sure that a segment is finished; returns how many denoise steps this call ran.
 
-        A finished segment costs nothing, nor does one of the base model whose film is enlarged
-        already. A segment that is held elsewhere is waited for, and is taken over from its last
-        checkpoint if its holder dies.
+        A finished segment costs nothing, nor does one whose film is refined already. A segment
+        that is held elsewhere is waited for, and is taken over from its last checkpoint if its
+        holder dies.
 
         Raises:
             StaleTake: when the loaded model would give the segment another key.
             LostLease: when a farm's worker was too slow to keep its lease. Call again.
         """
-        if self.ledger.is_finished(segment.key) or self._is_enlarged(plan, segment):
+        if self.ledger.is_finished(segment.key) or self._is_refined(plan, segment):
             return 0
         # Before the claim: what is lost of the segments before this one is rendered first.
         inputs = self._inputs(plan, segment)
@@ -143,20 +147,21 @@ class Engine:
                 self.render_segment(plan, segment)
         return self.ledger.latents(segment.key)
 
-    def enlarge(self, plan: TakePlan) -> int:
-        """Make sure that every upscale window that is not finished has its part of the enlarged
-        film; returns how many were made. Holds two windows.
+    def make_drafts(self, plan: TakePlan, stage: Stage) -> int:
+        """Make sure that every window of a stage that is not finished has its part of the film of
+        the stage before, in this stage's frames and size; returns how many were made.
 
-        Decoding and encoding are causal: a window far into a film cannot be enlarged without all
-        that comes before it. So a take is enlarged once, in one pass.
+        Decoding and encoding are causal: a window far into a film cannot be made without all that
+        comes before it. So a take's film is made once, in one pass.
         """
-        segments = plan.of_stage(Stage.UPSCALE)
-        missing = [each.number for each in segments if self._needs_enlarging(each)]
+        segments = plan.of_stage(stage)
+        missing = [each.number for each in segments if self._needs_draft(plan, each)]
         if not missing:
             return 0
-        for window, enlarged_BCLHW in self._enlarged_windows(plan):
+        windows = self._enlarged if stage is Stage.UPSCALE else self._at_full_rate
+        for window, draft_BCLHW in windows(plan):
             if window.index in missing:
-                self.ledger.put_enlarged(segments[window.index].key, enlarged_BCLHW)
+                self.ledger.put_draft(segments[window.index].key, draft_BCLHW)
             if window.index == missing[-1]:
                 break  # nothing waits for what comes after it
         return len(missing)
@@ -216,17 +221,17 @@ class Engine:
         """What the segment is denoised from, beside its conditions: the chain of SAR."""
         settings = plan.model(segment.stage).settings
         previous, first = plan.previous(segment), plan.first(segment)
-        enlarged_BCLHW = None
-        if segment.stage is Stage.UPSCALE:
-            enlarged_BCLHW = self.ledger.enlarged(segment.key)
-            if enlarged_BCLHW is None:
-                self.enlarge(plan)
-                enlarged_BCLHW = self.ledger.enlarged(segment.key)
+        draft_BCLHW = None
+        if plan.earlier(segment.stage):
+            draft_BCLHW = self.ledger.draft(segment.key)
+            if draft_BCLHW is None:
+                self.make_drafts(plan, segment.stage)
+                draft_BCLHW = self.ledger.draft(segment.key)
         guided = settings.sampler["guidance"] > 1
         return Inputs(
             previous_BCLHW=None if previous is None else self.latents(plan, previous),
             first_BCLHW=None if first is None else self.latents(plan, first),
-            enlarged_BCLHW=enlarged_BCLHW,
+            draft_BCLHW=draft_BCLHW,
             prompt_embeds=self.embedding(plan, segment.stage, segment.window.prompt),
             negative_prompt_embeds=(
                 self.embedding(plan, segment.stage, settings.negative_prompt) if guided else None
@@ -241,23 +246,42 @@ class Engine:
         inputs: Inputs,
         state: DenoiseState | None,
     ) -> Iterator[DenoiseState]:
-        states_of = base_states if segment.stage is Stage.BASE else upscale_states
+        states_of = upscale_states if segment.stage is Stage.UPSCALE else base_states
         with self.assets() as assets:
             states = states_of(plan, segment, pipe, inputs, assets, state)
         yield from states
 
-    def _is_enlarged(self, plan: TakePlan, segment: PlannedSegment) -> bool:
-        """Whether it is the base model's, and the super-resolution model has finished the take."""
-        if segment.stage is not Stage.BASE or plan.upscale is None:
-            return False
+    def _is_refined(self, plan: TakePlan, segment: PlannedSegment) -> bool:
+        """Whether a later stage has finished the whole take."""
         # The last window is the first that is not finished, of most takes.
-        windows = reversed(plan.of_stage(Stage.UPSCALE))
-        return all(self.ledger.is_finished(each.key) for each in windows)
+        return any(
+            all(self.ledger.is_finished(each.key) for each in reversed(plan.of_stage(stage)))
+            for stage in plan.later(segment.stage)
+        )
 
-    def _needs_enlarging(self, segment: PlannedSegment) -> bool:
-        return not (self.ledger.is_finished(segment.key) or self.ledger.has_enlarged(segment.key))
+    def _needs_draft(self, plan: TakePlan, segment: PlannedSegment) -> bool:
+        return not (
+            self.ledger.is_finished(segment.key)
+            or self.ledger.has_draft(segment.key)
+            or self._is_refined(plan, segment)
+        )
 
-    def _enlarged_windows(self, plan: TakePlan) -> Iterator[tuple[Segment, Tensor]]:
+    def _at_full_rate(self, plan: TakePlan) -> Iterator[tuple[Segment, Tensor]]:
+        """The coarse film at the shot's rate, cut into the base stage's windows; made as it is
+        read. Holds the coarse film's frames."""
+        level, size = plan.coarse, plan.board.size
+        assert level is not None
+        pipe = self._checked_pipeline(plan, plan.of_stage(Stage.BASE)[0])
+        coarse = ((each.window, self.latents(plan, each)) for each in plan.of_stage(Stage.COARSE))
+        film_THWC = np.concatenate(
+            [autoencoder.to_uint8(each) for each in autoencoder.decode(pipe.vae, fuse(coarse))]
+        )
+        drafts = fine_drafts(level, film_THWC)
+        for window in plan.base.segments:
+            film_BCTHW = pixels(drafts(window), size.height, size.width)
+            yield window, autoencoder.encode(pipe.vae, film_BCTHW)
+
+    def _enlarged(self, plan: TakePlan) -> Iterator[tuple[Segment, Tensor]]:
         """The enlarged film, cut into the super-resolution model's windows; made as it is read."""
         assert plan.upscale is not None
         upscaler = plan.model(Stage.UPSCALE).upscaler

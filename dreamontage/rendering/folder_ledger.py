@@ -64,13 +64,13 @@ class FolderLedger:
         file = self.folder / f"{key}.embedding.safetensors"
         _write(file, "embedding", embedding_BSD.detach().cpu().contiguous())
 
-    def enlarged(self, key: str) -> Tensor | None:
+    def draft(self, key: str) -> Tensor | None:
         return _read(self._enlarged(key), "latents")
 
-    def has_enlarged(self, key: str) -> bool:
+    def has_draft(self, key: str) -> bool:
         return self._enlarged(key).exists()
 
-    def put_enlarged(self, key: str, latents_BCLHW: Tensor) -> None:
+    def put_draft(self, key: str, latents_BCLHW: Tensor) -> None:
         if not self.is_finished(key):
             _write(self._enlarged(key), "latents", storable(latents_BCLHW))
 

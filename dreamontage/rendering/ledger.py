@@ -82,17 +82,17 @@ class Ledger(Protocol):
 
     def put_embedding(self, key: str, embedding_BSD: Tensor) -> None: ...
 
-    def enlarged(self, key: str) -> Tensor | None:
-        """The enlarged film in the window of an upscale segment, latents_BCLHW; None when it is not
+    def draft(self, key: str) -> Tensor | None:
+        """The film of the stage before in a segment's window, latents_BCLHW; None when it is not
         stored, or lost."""
         ...
 
-    def has_enlarged(self, key: str) -> bool:
-        """Whether `enlarged` would find something, without reading it."""
+    def has_draft(self, key: str) -> bool:
+        """Whether `draft` would find something, without reading it."""
         ...
 
-    def put_enlarged(self, key: str, latents_BCLHW: Tensor) -> None:
-        """Store the enlarged film in a window, until the segment is finished."""
+    def put_draft(self, key: str, latents_BCLHW: Tensor) -> None:
+        """Store the film of the stage before in a window, until the segment is finished."""
         ...
 
 
@@ -142,13 +142,13 @@ class MemoryLedger:
     def put_embedding(self, key: str, embedding_BSD: Tensor) -> None:
         self.embeddings.setdefault(key, embedding_BSD.cpu().contiguous())
 
-    def enlarged(self, key: str) -> Tensor | None:
+    def draft(self, key: str) -> Tensor | None:
         return self.windows.get(key)
 
-    def has_enlarged(self, key: str) -> bool:
+    def has_draft(self, key: str) -> bool:
         return key in self.windows
 
-    def put_enlarged(self, key: str, latents_BCLHW: Tensor) -> None:
+    def put_draft(self, key: str, latents_BCLHW: Tensor) -> None:
         if not self.is_finished(key):
             self.windows[key] = storable(latents_BCLHW)
 

@@ -96,6 +96,9 @@ def render(
     models = LoadedModels(board=board, base=pipe, sr=sr if board.upscale is not None else None)
     errors = [*model_errors(board, pipe.geometry), *models.upscale_errors(sr)]
     errors += preflight.draft_errors(board, pipe.scheduler, models.steps(Stage.BASE))
+    errors += preflight.coarse_errors(
+        board, pipe.geometry, refinable=models.stage(Stage.BASE).refinable
+    )
     if errors:
         raise StoryboardError(errors)
     with TemporaryDirectory(prefix="dreamontage-") as scratch:
@@ -151,6 +154,9 @@ def render(
     return made, [shot.judgement for shot in shots]
 
 
+_LABELS = {Stage.COARSE: "coarse segment", Stage.BASE: "segment", Stage.UPSCALE: "upscaling"}
+
+
 class _Shot:
     """One shot: the steps of its takes, and what came of the last one."""
 
@@ -200,7 +206,7 @@ class _Shot:
         self.engine.encode_prompts(take)
 
     def render_segment(self, take: TakePlan, segment: PlannedSegment) -> None:
-        what = "segment" if segment.stage is Stage.BASE else "upscaling"
+        what = _LABELS[segment.stage]
         retake = f", take {take.attempt + 1}" if take.attempt else ""
         label = f"{self.job.board.shot_name(self.index)}{retake}, {what} "
         label += f"{segment.number + 1} of {segment.count}"
@@ -214,8 +220,8 @@ class _Shot:
         if not steps_run:
             self.job.progress(label, 1, 1)
 
-    def enlarge(self, take: TakePlan) -> None:
-        self.engine.enlarge(take)
+    def make_drafts(self, take: TakePlan, stage: Stage) -> None:
+        self.engine.make_drafts(take, stage)
 
     def decode(self, take: TakePlan) -> None:
         self.engine.decode(take, self.mezzanine)
@@ -272,6 +278,7 @@ class _Shot:
             verdict=self.judgement.verdict.value,
             reasons=list(self.judgement.reasons),
             scores=score_records(self.scores),
+            coarse=windows.get(Stage.COARSE),
             segments=windows[Stage.BASE],
             upscaled=windows.get(Stage.UPSCALE),
             conditions=[

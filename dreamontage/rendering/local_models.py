@@ -14,6 +14,7 @@ from torch import Tensor
 
 from dreamontage.models import autoencoder
 from dreamontage.pipeline.acceleration import SpeedOptions
+from dreamontage.pipeline.coarse import refinable as refinable_by
 from dreamontage.pipeline.pipeline import DreaMontagePipeline
 from dreamontage.pipeline.upscale import model as upscale_model
 from dreamontage.pipeline.upscale.stage import sr_model
@@ -50,12 +51,17 @@ class LoadedModels:
         """A stage's model as a plan knows it."""
         upscaler = self.upscaler() if stage is Stage.UPSCALE else None
         geometry = self.pipeline(stage).geometry
-        return StageModel(settings=self.settings(stage), geometry=geometry, upscaler=upscaler)
+        refinable = stage is not Stage.UPSCALE and refinable_by(
+            self.base.scheduler, self.steps(stage)
+        )
+        return StageModel(
+            settings=self.settings(stage), geometry=geometry, upscaler=upscaler, refinable=refinable
+        )
 
     def settings(self, stage: Stage) -> RenderSettings:
         pipe = self.pipeline(stage)
         # The super-resolution model has its own sampler's settings.
-        asked = self.board.sampler if stage is Stage.BASE else Sampler()
+        asked = Sampler() if stage is Stage.UPSCALE else self.board.sampler
         sampler = pipe.sampler(asked.steps, asked.guidance, image_guidance=asked.image_guidance)
         return RenderSettings(
             revision=pipe.revision,
@@ -90,7 +96,7 @@ class LoadedModels:
     # What the engine asks, as `engine.Models` has it.
 
     def pipeline(self, stage: Stage) -> DreaMontagePipeline:
-        found = self.base if stage is Stage.BASE else self.sr
+        found = self.sr if stage is Stage.UPSCALE else self.base
         assert found is not None, "only a film that is enlarged has the upscale stage"
         return found
 

@@ -8,11 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from dreamontage import timeline
-from dreamontage.planning.cost import Estimate, estimate
-from dreamontage.planning.segments import Segment, ShotPlan, placed, plan_shot
+from dreamontage.models.folder import flow_shift
+from dreamontage.planning.coarse import STRENGTH, CoarseCondition, CoarseLevel
+from dreamontage.planning.cost import Estimate, estimate, steps_below
+from dreamontage.planning.segments import Segment, ShotPlan, placed
+from dreamontage.planning.shot_request import ShotRequest
 from dreamontage.rendering.assets import ClipSeconds
 from dreamontage.rendering.model_facts import Model
-from dreamontage.rendering.preflight import ModelFolders
+from dreamontage.rendering.preflight import ModelFolders, refinable
 from dreamontage.rendering.upscale_cost import UpscalePlan
 from dreamontage.storyboard import Shot, Storyboard
 from dreamontage.storyboard.errors import StoryboardError
@@ -46,32 +49,46 @@ def plan_report(
     image_guidance = board.sampler.image_guidance
     if image_guidance is None:
         image_guidance = model.image_guidance
-    shots = []
-    costs: list[Estimate] = []
-    refined: list[Estimate] = []
-    for index, shot in enumerate(board.shots):
-        conditions = placed(shot, board.fps, _clip_frames(board, index, clip_seconds))
-        plan = plan_shot(
-            frames=shot.frames(board.fps),
-            fps=board.fps,
-            prompts=shot.prompts,
-            conditions=conditions,
-            seed=board.shot_seed(index),
-            geometry=model.geometry,
-            loop=shot.loop,
-        )
-        cost = estimate(
+    can_refine = refinable(model.folder, board)
+
+    def cost_of(plan: ShotPlan, run_steps: int) -> Estimate:
+        return estimate(
             plan,
             transformer_config=model.config,
             latent_height=board.size.height // model.spatial_scale,
             latent_width=board.size.width // model.spatial_scale,
-            steps=steps,
+            steps=run_steps,
             guided=guidance > 1,
             image_guided=image_guidance != 1,
             flops_per_second=flops_per_second,
             text_tokens=model.text_tokens,
             bytes_per_value=model.bytes_per_value,
         )
+
+    shots = []
+    costs: list[Estimate] = []
+    refined: list[Estimate] = []
+    for index, shot in enumerate(board.shots):
+        conditions = placed(shot, board.fps, _clip_frames(board, index, clip_seconds))
+        request = ShotRequest.of(board, index, conditions, board.shot_seed(index))
+        plan = request.plan(model.geometry)
+        level = request.coarse_level(model.geometry, refinable=can_refine)
+        coarse = None
+        run_steps = steps
+        if level is not None:
+            first = cost_of(level.plan, steps)
+            costs.append(first)
+            coarse = {
+                "stride": level.stride,
+                "frames": level.plan.frames,
+                "conditions": [_coarse_condition(shot, level, each) for each in level.conditions],
+                "segments": [
+                    _segment(level.plan, segment, board.fps) for segment in level.plan.segments
+                ],
+                "estimate": asdict(first),
+            }
+            run_steps = steps_below(STRENGTH, steps, flow_shift(model.folder))
+        cost = cost_of(plan, run_steps)
         costs.append(cost)
         upscaled = None
         if upscale_plan is not None:
@@ -92,6 +109,8 @@ def plan_report(
                 "padded_frames": plan.padded_frames,
                 "latents": plan.latents,
                 "conditions": [_condition(shot, each) for each in conditions],
+                "coarse": coarse,
+                "run_steps": run_steps,
                 "segments": [_segment(plan, segment, board.fps) for segment in plan.segments],
                 "estimate": asdict(cost),
                 "upscaled": upscaled,
@@ -142,6 +161,20 @@ def _condition(shot: Shot, condition: Placed) -> dict[str, Any]:
         "frame": condition.frame,
         "frames": condition.frames,
         "latents": [condition.latents.start, condition.latents.stop],
+    }
+
+
+def _coarse_condition(shot: Shot, level: CoarseLevel, given: CoarseCondition) -> dict[str, Any]:
+    """A condition at its coarse place, and the shot's frame that it is shown as."""
+    source = given.placed
+    files = [each.image for each in shot.keyframes] + [each.video for each in shot.clips]
+    return {
+        "kind": source.kind,
+        "file": files[given.source],
+        "frame": source.frame,
+        "frames": source.frames,
+        "shown_frame": level.shown[source.frame],
+        "latents": [source.latents.start, source.latents.stop],
     }
 
 

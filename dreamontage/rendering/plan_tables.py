@@ -18,6 +18,13 @@ def show(report: Mapping[str, Any], console: Console) -> None:
             f"{shot['name']}: {shot['frames']} frames, {shot['latents']} latents, "
             f"{_cost(shot['estimate'])}"
         )
+        if (coarse := shot["coarse"]) is not None:
+            first = (
+                f"{shot['name']}, coarse: one frame in {coarse['stride']}, {coarse['frames']} "
+                f"frames, {_cost(coarse['estimate'])}"
+            )
+            console.print(_table(first, coarse["segments"], coarse["conditions"]))
+            title += f", refined in {shot['run_steps']} of {report['steps']} steps"
         console.print(_table(title, shot["segments"], shot["conditions"]))
         if (upscaled := shot["upscaled"]) is not None:
             width, height = report["upscale"]["size"]

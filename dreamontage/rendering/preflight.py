@@ -14,6 +14,7 @@ from dreamontage.families import check_class_name
 from dreamontage.files import read_json
 from dreamontage.models.folder import flow_shift, folder_facts
 from dreamontage.pipeline.upscale import model as upscale_model
+from dreamontage.planning.coarse import can_refine, stride_error
 from dreamontage.planning.cost import steps_below
 from dreamontage.planning.geometry import Geometry
 from dreamontage.planning.segments import model_errors
@@ -37,8 +38,10 @@ class ModelFolders:
                 that is not supported.
         """
         check_class_name(self.base)
-        errors = model_errors(board, Geometry.from_folder(self.base))
+        geometry = Geometry.from_folder(self.base)
+        errors = model_errors(board, geometry)
         errors += upscale_model.folder_errors(board, self.base, self.sr)
+        errors += coarse_errors(board, geometry, refinable=refinable(self.base, board))
         if any(shot.draft is not None for shot in board.shots):
             errors += draft_errors(board, *_schedule(self.base, board))
         if board.upscale is not None and self.sr is not None and not errors:
@@ -103,6 +106,30 @@ def upscale_strength_errors(
     except ValueError as error:
         return [FieldError(field="upscale", message=f"= {board.upscale:g}: {error}")]
     return []
+
+
+def coarse_errors(board: Storyboard, geometry: Geometry, *, refinable: bool) -> list[FieldError]:
+    """The shots that ask for a coarse level that the model or a loop cannot have."""
+    found = []
+    for index, shot in enumerate(board.shots):
+        frames = shot.frames(board.fps)
+        if problem := stride_error(
+            shot.coarse, frames, geometry, loop=shot.loop, refinable=refinable
+        ):
+            message = f"= {shot.coarse}: {problem}"
+            found.append(FieldError(field=f"shots[{index}].coarse", message=message))
+    return found
+
+
+def refinable(folder: Path, board: Storyboard) -> bool:
+    """Whether the model of a folder can refine a coarse film of the storyboard.
+
+    Raises:
+        ValueError: naming a file that is missing or wrong.
+    """
+    facts = folder_facts(folder)
+    steps = facts.default_steps if board.sampler.steps is None else board.sampler.steps
+    return can_refine(steps, flow_shift(folder))
 
 
 def draft_errors(board: Storyboard, scheduler: Any, steps: int) -> list[FieldError]:

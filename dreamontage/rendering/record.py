@@ -78,7 +78,8 @@ class DraftRecord(_Part):
 
 
 class ShotRecord(_Part):
-    """A shot's take. `take` is its attempt, from 0, and `seed` the take's."""
+    """A shot's take. `take` is its attempt, from 0, and `seed` the take's. Windows of `coarse` are
+    on the latents of the coarse film."""
 
     name: str | None
     frames: int
@@ -89,6 +90,7 @@ class ShotRecord(_Part):
     verdict: Literal["pass", "retake", "review"] | None
     reasons: list[str]
     scores: list[ScoreRecord]
+    coarse: list[WindowRecord] | None = None
     segments: list[WindowRecord]
     upscaled: list[WindowRecord] | None = None
     conditions: list[ConditionRecord]

@@ -38,20 +38,32 @@ def load_draft(
     *,
     load: Callable[[int], Keyframe | Clip],
     animatic: Path | None,
+    shown: Sequence[int] | None = None,
 ) -> Sequence[Picture]:
     """A segment's draft: of the video at ``animatic``, or without one of the conditions.
 
     Args:
         load: a condition by its index; asked for those that the draft is made of.
         animatic: a rendition, as a clip's.
+        shown: the video's frames that ``plan``'s frames stand for, if not its own; for a coarse
+            level.
     """
     if animatic is None:
         occurrences = draft_conditions(segment, plan, placed)
         conditions = {index: load(index) for index in {each.index for each in occurrences}}
         return FrameInterpolation.from_conditions(conditions, occurrences)(window(segment))
+    length = media.frame_count(animatic)
+
+    def read(first: int, count: int) -> Iterable[Picture]:
+        if shown is None:
+            return media.read_frames(animatic, first, count)
+        chosen = [min(frame, length - 1) for frame in shown[first : first + count]]
+        pictures = media.read_frames(animatic, chosen[0], chosen[-1] + 1 - chosen[0])
+        return (picture for frame, picture in enumerate(pictures, chosen[0]) if frame in chosen)
+
     film = Animatic(
-        lambda first, count: media.read_frames(animatic, first, count),
-        length=media.frame_count(animatic),
+        read,
+        length=length if shown is None else len(shown),
         turn=plan.frames if plan.loop else None,
     )
     return film(window(segment))

@@ -1,4 +1,4 @@
-"""A take, planned once: its windows of both stages, their segment keys, and its joins.
+"""A take, planned once: its windows of all stages, their segment keys, and its joins.
 
 Pure: no torch, no files, no clock. The plan is what is rendered. The engine recomputes the keys
 from the model that is loaded, and refuses to render under keys that are not the model's.
@@ -12,9 +12,16 @@ from enum import StrEnum
 from fractions import Fraction
 from functools import cached_property
 
+from dreamontage.planning.coarse import CoarseLevel
 from dreamontage.planning.geometry import Geometry
-from dreamontage.planning.segment_keys import RenderSettings, base_keys, upscale_keys
-from dreamontage.planning.segments import Segment, ShotPlan, plan_shot
+from dreamontage.planning.segment_keys import (
+    RenderSettings,
+    base_keys,
+    coarse_level_keys,
+    upscale_keys,
+)
+from dreamontage.planning.segments import Segment, ShotPlan
+from dreamontage.planning.shot_request import ShotRequest
 from dreamontage.planning.upscale_settings import Upscaler
 from dreamontage.storyboard import Shot, Storyboard
 from dreamontage.storyboard.placement import Placed
@@ -22,8 +29,13 @@ from dreamontage.storyboard.seeds import take_seed
 
 
 class Stage(StrEnum):
-    """The model that makes a segment. A film that is not enlarged has the base stage alone."""
+    """What a take goes through, in this order; every take has the base stage.
 
+    The coarse stage renders one frame in some, by the base model; the base stage starts from its
+    film. The upscale stage refines the enlarged film of the base stage.
+    """
+
+    COARSE = "coarse"
     BASE = "base"
     UPSCALE = "upscale"
 
@@ -34,11 +46,16 @@ class StaleTake(RuntimeError):  # noqa: N818 - it says what happened
 
 @dataclass(frozen=True, kw_only=True)
 class StageModel:
-    """What a plan needs to know of a stage's model; `upscaler` is the super-resolution model's."""
+    """What a plan needs to know of a stage's model.
+
+    `upscaler`: the super-resolution model's. `refinable`: whether the base model can refine a
+    coarse film (`coarse.can_refine`).
+    """
 
     settings: RenderSettings
     geometry: Geometry
     upscaler: Upscaler | None = None
+    refinable: bool = False
 
     @property
     def steps(self) -> int:
@@ -75,7 +92,7 @@ class PlannedSegment:
 
 @dataclass(frozen=True, kw_only=True)
 class TakePlan:
-    """One attempt at a shot, with one seed. `segments` holds the base stage's first."""
+    """One attempt at a shot, with one seed. `segments` are in the order of their stages."""
 
     board: Storyboard
     shot_index: int
@@ -84,6 +101,7 @@ class TakePlan:
     renditions: Renditions
     base_model: StageModel
     sr_model: StageModel | None
+    coarse: CoarseLevel | None
     base: ShotPlan
     upscale: ShotPlan | None
     segments: tuple[PlannedSegment, ...]
@@ -111,21 +129,30 @@ class TakePlan:
 
     @property
     def stages(self) -> list[Stage]:
-        return [Stage.BASE] if self.upscale is None else [Stage.BASE, Stage.UPSCALE]
+        found = [Stage.COARSE] if self.coarse is not None else []
+        return [*found, Stage.BASE, *([Stage.UPSCALE] if self.upscale is not None else [])]
 
     @property
     def joins(self) -> tuple[int, ...]:
-        """The frames where windows of either stage meet."""
+        """The frames where windows of the film's own rate meet."""
         plans = [self.base, *([self.upscale] if self.upscale else [])]
         return tuple(sorted({join for plan in plans for join in plan.joins}))
 
     def model(self, stage: Stage) -> StageModel:
-        found = self.base_model if stage is Stage.BASE else self.sr_model
+        found = self.sr_model if stage is Stage.UPSCALE else self.base_model
         assert found is not None, "only a film that is enlarged has the upscale stage"
         return found
 
     def of_stage(self, stage: Stage) -> list[PlannedSegment]:
         return [segment for segment in self.segments if segment.stage is stage]
+
+    def earlier(self, stage: Stage) -> list[Stage]:
+        """The stages that come before one."""
+        return self.stages[: self.stages.index(stage)]
+
+    def later(self, stage: Stage) -> list[Stage]:
+        """The stages that come after one."""
+        return self.stages[self.stages.index(stage) + 1 :]
 
     def prompts(self, stage: Stage) -> list[str]:
         """Every prompt that the stage's model reads, once each; the negative prompt where it is
@@ -150,17 +177,17 @@ class TakePlan:
         settings = replace(model.settings, revision=revision, machine=machine)
         model = replace(model, settings=settings)
         base_model, sr_model = self.base_model, self.sr_model
-        if stage is Stage.BASE:
-            base_model = model
-        else:
+        if stage is Stage.UPSCALE:
             sr_model = model
+        else:
+            base_model = model
         segments = _planned(
             self.board,
             self.shot_index,
             seed=self.seed,
             renditions=self.renditions,
             models=(base_model, sr_model),
-            plans=(self.base, self.upscale),
+            plans=(self.coarse, self.base, self.upscale),
         )
         return replace(self, base_model=base_model, sr_model=sr_model, segments=segments)
 
@@ -196,25 +223,18 @@ def plan_take(
         shot_seed: the shot's seed, if not the storyboard's own for it.
 
     Raises:
-        ValueError: for a loop that is too short for a model.
+        ValueError: for a loop that is too short for a model, or has no coarse loop.
     """
-    shot = board.shots[shot_index]
     seed = take_seed(board.shot_seed(shot_index) if shot_seed is None else shot_seed, attempt)
-
-    def windows(geometry: Geometry) -> ShotPlan:
-        return plan_shot(
-            frames=shot.frames(board.fps),
-            fps=board.fps,
-            prompts=shot.prompts,
-            conditions=renditions.placed,
-            seed=seed,
-            geometry=geometry,
-            loop=shot.loop,
-        )
 
     if board.upscale is None:
         sr = None
-    plans = windows(base.geometry), None if sr is None else windows(sr.geometry)
+    request = ShotRequest.of(board, shot_index, renditions.placed, seed)
+    plans = (
+        request.coarse_level(base.geometry, refinable=base.refinable),
+        request.plan(base.geometry),
+        None if sr is None else request.plan(sr.geometry),
+    )
     segments = _planned(
         board, shot_index, seed=seed, renditions=renditions, models=(base, sr), plans=plans
     )
@@ -226,8 +246,9 @@ def plan_take(
         renditions=renditions,
         base_model=base,
         sr_model=sr,
-        base=plans[0],
-        upscale=plans[1],
+        coarse=plans[0],
+        base=plans[1],
+        upscale=plans[2],
         segments=segments,
     )
 
@@ -239,21 +260,34 @@ def _planned(
     seed: int,
     renditions: Renditions,
     models: tuple[StageModel, StageModel | None],
-    plans: tuple[ShotPlan, ShotPlan | None],
+    plans: tuple[CoarseLevel | None, ShotPlan, ShotPlan | None],
 ) -> tuple[PlannedSegment, ...]:
-    (base_model, sr_model), (base, upscale) = models, plans
+    (base_model, sr_model), (coarse, base, upscale) = models, plans
+    shot = board.shots[shot_index]
+    stages: list[tuple[Stage, StageModel, Sequence[Segment], list[str]]] = []
+    refined_from = None
+    if coarse is not None:
+        keys = coarse_level_keys(
+            coarse,
+            shot,
+            settings=base_model.settings,
+            size=board.size,
+            digests=renditions.digests,
+            animatic=renditions.animatic,
+        )
+        stages.append((Stage.COARSE, base_model, coarse.plan.segments, keys))
+        refined_from = coarse, keys
     keys = base_keys(
         base,
-        board.shots[shot_index],
+        shot,
         settings=base_model.settings,
         size=board.size,
         placed=renditions.placed,
         digests=renditions.digests,
         animatic=renditions.animatic,
+        coarse=refined_from,
     )
-    stages: list[tuple[Stage, StageModel, Sequence[Segment], list[str]]] = [
-        (Stage.BASE, base_model, base.segments, keys)
-    ]
+    stages.append((Stage.BASE, base_model, base.segments, keys))
     if sr_model is not None and upscale is not None:
         assert sr_model.upscaler is not None
         refined = upscale_keys(

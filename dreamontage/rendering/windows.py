@@ -5,18 +5,21 @@ Shape legend: B batch, C channels, L latent frames, H W height and width, S toke
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from torch import Tensor
 
+from dreamontage.pipeline.coarse import coarse_condition
 from dreamontage.pipeline.pipeline import DreaMontagePipeline
 from dreamontage.pipeline.upscale.stage import grid_of, placed, refine
+from dreamontage.planning.coarse import STRENGTH, CoarseLevel
 from dreamontage.rendering.take import load_condition, load_draft
 from dreamontage.rendering.take_plan import PlannedSegment, Stage, TakePlan
 from dreamontage.sampling.conditioning.conditions import Clip, Keyframe
+from dreamontage.sampling.conditioning.pictures import Picture
 from dreamontage.sampling.state import DenoiseState
 
 
@@ -41,13 +44,14 @@ class Inputs:
     """What a segment is denoised from, beside its conditions.
 
     ``previous_BCLHW``: the latents of the segment before it; None for the first. ``first_BCLHW``:
-    those of the stage's first segment, for a loop's closing one. ``enlarged_BCLHW``: the enlarged
-    film in the window, for the upscale stage. Embeddings are (1, S, D).
+    those of the stage's first segment, for a loop's closing one. ``draft_BCLHW``: the film of
+    the stage before in the window, where there is one, in this stage's frames and size. Embeddings
+    are (1, S, D).
     """
 
     previous_BCLHW: Tensor | None
     first_BCLHW: Tensor | None
-    enlarged_BCLHW: Tensor | None
+    draft_BCLHW: Tensor | None
     prompt_embeds: Tensor
     negative_prompt_embeds: Tensor | None
 
@@ -60,27 +64,30 @@ def base_states(
     assets: Assets,
     state: DenoiseState | None,
 ) -> Iterator[DenoiseState]:
-    """The base model's denoise loop, continued from ``state`` if there is one.
+    """The base model's denoise loop in a window of the coarse film or of the shot, continued from
+    ``state`` if there is one.
 
     ``assets`` are read before this returns.
     """
     window, size = segment.window, plan.board.size
+    level = plan.coarse if segment.stage is Stage.COARSE else None
     loaded: dict[int, Keyframe | Clip] = {}
 
     def condition(index: int) -> Keyframe | Clip:
         if index not in loaded:
-            loaded[index] = load_condition(plan.renditions.placed[index], assets.rendition(index))
+            loaded[index] = _condition(plan, level, index, assets)
         return loaded[index]
 
     conditions = [condition(index) for index in window.conditions]
-    draft = None
-    if plan.shot.draft is not None:
+    draft: Sequence[Picture] | Tensor | None = inputs.draft_BCLHW
+    if draft is None and plan.shot.draft is not None:
         draft = load_draft(
             window,
-            plan.base,
-            plan.renditions.placed,
+            plan.base if level is None else level.plan,
+            plan.renditions.placed if level is None else level.placed,
             load=condition,
             animatic=assets.animatic(),
+            shown=None if level is None else level.shown,
         )
     sampler = plan.model(Stage.BASE).settings.sampler
     return pipe.denoise_segment(
@@ -89,7 +96,7 @@ def base_states(
         previous_BCLHW=inputs.previous_BCLHW,
         head_BCLHW=inputs.first_BCLHW,
         draft=draft,
-        strength=plan.shot.draft_strength,
+        strength=plan.shot.draft_strength if inputs.draft_BCLHW is None else STRENGTH,
         height=size.height,
         width=size.width,
         sampler=pipe.sampler(
@@ -101,6 +108,17 @@ def base_states(
         negative_prompt_embeds=inputs.negative_prompt_embeds,
         state=state,
     )
+
+
+def _condition(
+    plan: TakePlan, level: CoarseLevel | None, index: int, assets: Assets
+) -> Keyframe | Clip:
+    """A condition by its index in the shot, or in the shot's coarse level."""
+    if level is None:
+        return load_condition(plan.renditions.placed[index], assets.rendition(index))
+    given = level.conditions[index]
+    source = plan.renditions.placed[given.source]
+    return coarse_condition(given, load_condition(source, assets.rendition(given.source)))
 
 
 def upscale_states(
@@ -116,7 +134,7 @@ def upscale_states(
     window, board = segment.window, plan.board
     model = plan.model(Stage.UPSCALE)
     assert model.upscaler is not None
-    assert inputs.enlarged_BCLHW is not None
+    assert inputs.draft_BCLHW is not None
     conditions = [
         load_condition(plan.renditions.placed[index], assets.target(index))
         for index in window.conditions
@@ -126,7 +144,7 @@ def upscale_states(
         window,
         pipe=pipe,
         upscaler=model.upscaler,
-        enlarged_BZLHW=inputs.enlarged_BCLHW,
+        enlarged_BZLHW=inputs.draft_BCLHW,
         track=placed(
             conditions,
             pipe=pipe,

@@ -33,7 +33,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, V
 from dreamontage.storyboard import rules, seeds, types, validation, yaml_loader
 from dreamontage.storyboard.errors import FieldError, StoryboardError
 
-AUTO = "auto"
+AUTO: Literal["auto"] = "auto"
 DEFAULT_STRENGTH = 0.6
 MAX_SEED = 2**seeds.SEED_BITS - 1
 
@@ -62,6 +62,7 @@ Text = Annotated[str, Field(strict=True, max_length=5000), BeforeValidator(types
 Name = Annotated[str, Field(strict=True), BeforeValidator(types.read_name), types.NAME_SCHEMA]
 AssetPath = Annotated[str, Field(strict=True), BeforeValidator(types.read_path)]
 Fit = Literal["crop", "pad"]
+Coarse = Literal["auto", "off", 2, 4, 8]
 
 # Pydantic would write a fraction's default as a text.
 _ZERO: dict[str, JsonValue] = {"default": 0}
@@ -153,6 +154,9 @@ class Shot(_Part):
     With a `draft` the model starts from a film instead of from noise: from a video, an animatic of
     at least the shot's length, or with `auto` from what optical flow makes of the conditions.
     `strength` says how much is made anew: at 1 nearly all.
+
+    A shot whose conditions lie far apart is rendered `coarse` first: at every 2nd, 4th or 8th
+    frame, where windows see further, and then refined. `auto` lets the conditions decide.
     """
 
     name: Name | None = None
@@ -161,6 +165,8 @@ class Shot(_Part):
     seed: Seed | None = None
     draft: AssetPath | None = None
     strength: Annotated[float, Field(strict=True, gt=0, le=1, allow_inf_nan=False)] | None = None
+    # Left out where it is the default: documents from before it keep their digests.
+    coarse: Annotated[Coarse, Field(exclude_if=lambda value: value == AUTO)] = AUTO
     prompts: Annotated[
         tuple[PromptSpan, ...],
         Field(json_schema_extra=_FEW),

@@ -13,7 +13,7 @@ from rich.tree import Tree
 
 from db.models import Storyboard
 from db.progress import SegmentProgress, ShotProgress, StoryboardProgress
-from db.states import SegmentState, Stage, StoryboardState
+from db.states import SegmentState, StoryboardState
 from flows.actions.status import follow
 from flows.studio.farm import Farm
 
@@ -69,7 +69,7 @@ def _shot(progress: ShotProgress) -> str:
 def segment_line(progress: SegmentProgress) -> str:
     """One segment: its state, its steps, and who holds it."""
     segment = progress.segment
-    name = "segment" if progress.stage is Stage.BASE else "upscale"
+    name = progress.stage.label
     text = f"{name} {progress.index + 1} {_state(segment.state)} {progress.step}/{segment.steps}"
     if segment.state is SegmentState.RUNNING and progress.lease_age is not None:
         age = f"{progress.lease_age.total_seconds():.0f} s"

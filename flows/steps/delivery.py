@@ -23,7 +23,7 @@ from dreamontage.rendering.record import (
     window_records,
 )
 from dreamontage.rendering.take_plan import Stage
-from flows.steps.shots import board_of, context_of, settings_of, smoke, stages_of, upscaler_of
+from flows.steps.shots import board_of, context_of, settings_of, smoke, upscaler_of
 from flows.steps.takes import fetch_mezzanine
 from flows.studio.farm import Farm
 from storage.address import parse
@@ -120,7 +120,7 @@ def _shot_record(farm: Farm, take: Take) -> ShotRecord:
     shot, slots = context.shot, farm.repository.take_segments(take.id)
     windows = {
         stage: window_records((slot.key, slot) for slot in slots if slot.stage.value == stage.value)
-        for stage in stages_of(context.board)
+        for stage in Stage
     }
     return ShotRecord(
         name=shot.name,
@@ -137,8 +137,9 @@ def _shot_record(farm: Farm, take: Take) -> ShotRecord:
         verdict=None if take.verdict is None else take.verdict.value,
         reasons=list(take.reasons),
         scores=score_records(farm.repository.scores(take.id)),
+        coarse=windows[Stage.COARSE] or None,
         segments=windows[Stage.BASE],
-        upscaled=windows.get(Stage.UPSCALE),
+        upscaled=windows[Stage.UPSCALE] or None,
         conditions=[
             condition_record(
                 placed,

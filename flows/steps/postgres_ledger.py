@@ -71,7 +71,7 @@ class PostgresLedger:
         address = self.farm.store.put("embeddings", data, ".safetensors")
         self.farm.repository.add_embedding(key, address)
 
-    def enlarged(self, key: str) -> Tensor | None:
+    def draft(self, key: str) -> Tensor | None:
         address = self.farm.repository.segment(key).enlarged_address
         data = address and self.farm.read(address)
         if not data:
@@ -80,11 +80,11 @@ class PostgresLedger:
             return None
         return load(data)["latents"]
 
-    def has_enlarged(self, key: str) -> bool:
+    def has_draft(self, key: str) -> bool:
         address = self.farm.repository.segment(key).enlarged_address
         return address is not None and size_of(self.farm.store, address) is not None
 
-    def put_enlarged(self, key: str, latents_BCLHW: Tensor) -> None:
+    def put_draft(self, key: str, latents_BCLHW: Tensor) -> None:
         data = save({"latents": storable(latents_BCLHW)})
         self.farm.repository.set_enlarged(
             key, self.farm.store.put("enlarged", data, ".safetensors")

@@ -12,7 +12,7 @@ from dreamontage import storyboard
 from dreamontage.models.machine import machine_kind
 from dreamontage.planning.segment_keys import RenderSettings, sampler_to_json
 from dreamontage.planning.upscale_settings import Upscaler
-from dreamontage.rendering.preflight import ModelFolders
+from dreamontage.rendering.preflight import ModelFolders, refinable
 from dreamontage.rendering.take_plan import (
     PlannedSegment,
     Renditions,
@@ -100,7 +100,7 @@ def settings_of(farm: Farm, board: Storyboard, stage: Stage = Stage.BASE) -> Ren
     super-resolution model has its own."""
     model = farm.model(stage)
     facts = model.facts
-    asked = board.sampler if stage is Stage.BASE else storyboard.Sampler()
+    asked = storyboard.Sampler() if stage is Stage.UPSCALE else board.sampler
     image = asked.image_guidance
     return RenderSettings(
         revision=model.render_revision,
@@ -148,6 +148,7 @@ def plan_of(farm: Farm, context: ShotContext, attempt: int) -> TakePlan:
             settings=settings_of(farm, context.board, stage),
             geometry=farm.model(stage).geometry,
             upscaler=upscaler_of(farm, context.board) if stage is Stage.UPSCALE else None,
+            refinable=stage is Stage.BASE and refinable(farm.model(stage).folder, context.board),
         )
 
     return plan_take(

@@ -13,7 +13,7 @@ from db.models import Take
 from db.states import Verdict
 from db.takes import ScoreRow
 from dreamontage import scorer
-from dreamontage.rendering.take_plan import PlannedSegment, StaleTake
+from dreamontage.rendering.take_plan import PlannedSegment, Stage, StaleTake
 from flows.steps.shots import FarmTake
 from flows.studio.farm import Farm
 from storage import NotFound, Torn
@@ -88,9 +88,9 @@ def render_segment(
     return engine.render_segment(take.plan, segment, progress=progress, waiting=waiting)
 
 
-def enlarge_take(farm: Farm, take: FarmTake) -> int:
-    """As `Engine.enlarge`."""
-    return engine_of(farm, take).enlarge(take.plan)
+def make_drafts(farm: Farm, take: FarmTake, stage: Stage) -> int:
+    """As `Engine.make_drafts`."""
+    return engine_of(farm, take).make_drafts(take.plan, stage)
 
 
 def decode_take(farm: Farm, take: FarmTake) -> str:

@@ -81,7 +81,7 @@ class Farm:
         Raises:
             ValueError: if none is set.
         """
-        found = self.base if stage is Stage.BASE else self.sr
+        found = self.sr if stage is Stage.UPSCALE else self.base
         if found is None:
             raise ValueError("no super-resolution model is set: DREAMONTAGE_SR_WEIGHTS names none")
         return found

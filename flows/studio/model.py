@@ -34,7 +34,8 @@ def pipeline_of(farm: Farm, stage: Stage = Stage.BASE) -> DreaMontagePipeline:
         ValueError: for a device or a speed option that this machine or model cannot do.
     """
     model = farm.model(stage)
-    return _loaded[stage](model.folder, farm.settings.device, model.revision, model.options)
+    load = _loaded[Stage.UPSCALE if stage is Stage.UPSCALE else Stage.BASE]
+    return load(model.folder, farm.settings.device, model.revision, model.options)
 
 
 def _load(weights: Path, device: str, revision: str, options: SpeedOptions) -> DreaMontagePipeline:
@@ -50,7 +51,7 @@ def _load(weights: Path, device: str, revision: str, options: SpeedOptions) -> D
 
 
 # One of each: the model of a folder that has changed does not stay in memory beside the new one.
-_loaded = {stage: functools.lru_cache(maxsize=1)(_load) for stage in Stage}
+_loaded = {stage: functools.lru_cache(maxsize=1)(_load) for stage in (Stage.BASE, Stage.UPSCALE)}
 
 
 @dataclass(frozen=True)

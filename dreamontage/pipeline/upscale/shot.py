@@ -12,7 +12,7 @@ from torch import Tensor
 
 from dreamontage.models import autoencoder
 from dreamontage.pipeline.pipeline import DreaMontagePipeline
-from dreamontage.pipeline.request import plan_request
+from dreamontage.pipeline.request import checked_request
 from dreamontage.pipeline.upscale.stage import upscale
 from dreamontage.planning.upscale_settings import Upscaler
 from dreamontage.sampling.conditioning.conditions import Clip, Keyframe, map_pictures
@@ -63,7 +63,7 @@ def upscale_shot(
         upscaler = Upscaler.of(pipe.config.superres or {}, scale=upscaler)
     seed = sampling.get("seed", 0)
     rows, columns = upscaler.size(height, width)
-    plan = plan_request(
+    plan = checked_request(
         prompt=prompt,
         conditions=conditions,
         frames=num_frames,
@@ -74,7 +74,7 @@ def upscale_shot(
         # The base film is as it is; the large one is made up to the grid.
         geometry=replace(pipe.geometry, spatial_multiple=1),
         loop=loop,
-    )
+    ).plan(pipe.geometry)
 
     def fit(picture: Any) -> Tensor:
         return fitted_picture(picture, pipe.video_processor, rows, columns)
