@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -66,7 +67,9 @@ def plain(shown: object) -> str:
     return console.file.getvalue()
 
 
-def test_nothing_is_stored_that_cannot_be_started(offline_settings, offline_farm, write_board):
+def test_nothing_is_stored_that_cannot_be_started(
+    offline_settings: Any, offline_farm: Any, write_board: WriteBoard
+) -> None:
     result = dreamontage(offline_settings, "submit", write_board())
     assert result.returncode == 1
     assert "does not answer" in result.stderr
@@ -75,7 +78,7 @@ def test_nothing_is_stored_that_cannot_be_started(offline_settings, offline_farm
     assert not list(offline_farm.store.list())
 
 
-def test_titles_and_errors_are_no_markup(offline_farm, write_board):
+def test_titles_and_errors_are_no_markup(offline_farm: Any, write_board: WriteBoard) -> None:
     error = "no [bold] thing at [/dim]"
     (submitted,) = submit(offline_farm, write_board(title=TITLE))
     offline_farm.repository.set_storyboard_state(submitted.id, StoryboardState.RENDERING)
@@ -92,15 +95,18 @@ def test_titles_and_errors_are_no_markup(offline_farm, write_board):
     assert error in console.file.getvalue()
 
 
-def test_segment_errors_are_no_markup():
+def test_segment_errors_are_no_markup() -> None:
     segment = SimpleNamespace(state="failed", steps=4, error="a [/] in it", lease_holder=None)
     progress = {"segment": segment, "index": 0, "step": 1, "lease_age": None}
-    shown = progress_view.segment_line(SimpleNamespace(stage=Stage.UPSCALE, **progress))
+    failed: Any = SimpleNamespace(stage=Stage.UPSCALE, **progress)
+    shown = progress_view.segment_line(failed)
     assert "upscale 1 failed 1/4" in plain(shown)
     assert "a [/] in it" in plain(shown)
 
 
-def test_another_store_is_refused(offline_settings, offline_farm, write_board):
+def test_another_store_is_refused(
+    offline_settings: Any, offline_farm: Any, write_board: WriteBoard
+) -> None:
     write_stack_state(
         offline_settings,
         database_url=offline_settings.database(),
@@ -116,7 +122,7 @@ def test_another_store_is_refused(offline_settings, offline_farm, write_board):
     )
 
 
-def test_an_unreachable_database_is_reported_in_one_line(offline_settings):
+def test_an_unreachable_database_is_reported_in_one_line(offline_settings: Any) -> None:
     port = offline_settings.prefect_api_url.partition("127.0.0.1:")[2].partition("/")[0]
     silent = offline_settings.model_copy(
         update={"database_url": f"postgresql+psycopg://127.0.0.1:{port}/film"}
@@ -128,7 +134,7 @@ def test_an_unreachable_database_is_reported_in_one_line(offline_settings):
 
 
 @pytest.mark.parametrize("fault", [KeyError("x"), IndexError("list index")])
-def test_bugs_are_not_reported_as_user_errors(monkeypatch, fault):
+def test_bugs_are_not_reported_as_user_errors(monkeypatch: pytest.MonkeyPatch, fault: Any) -> None:
     def fail() -> None:
         raise fault
 
@@ -145,7 +151,7 @@ bar.finish()
 """
 
 
-def test_showing_fails_no_work(offline_settings):
+def test_showing_fails_no_work(offline_settings: Any) -> None:
     """With no server, a segment's progress is only logged."""
     result = subprocess.run(
         python("-c", SHOW), env=offline_settings.environment(), capture_output=True, text=True
@@ -173,13 +179,13 @@ def without_studio(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_the_library_alone_has_its_commands(write_board):
+def test_the_library_alone_has_its_commands(write_board: WriteBoard) -> None:
     result = without_studio("validate", str(write_board()))
     assert result.returncode == 0, result.stderr
     assert without_studio("--help").returncode == 0
 
 
-def test_the_library_alone_names_the_extra():
+def test_the_library_alone_names_the_extra() -> None:
     result = without_studio("up")
     assert result.returncode == 1
     assert "dreamontage[studio]" in result.stderr

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import av
-import jsonschema  # type: ignore[import-untyped]
+import jsonschema
 import numpy as np
 import pytest
 from PIL import Image
@@ -248,7 +248,7 @@ def test_a_log_has_a_line_of_all_that_is_done(folder: Path, tiny_ours: Path) -> 
     text = (folder / "board.yaml").read_text().replace("at: 10", "at: 2")
     (folder / "board.yaml").write_text(text)
     command = ("render", folder / "board.yaml", "--weights", tiny_ours, "-o", folder / "out")
-    result = run(*command, "--takes", 1)
+    result = run(*command, "--takes", "1")
     assert result.exit_code == 0, result.stderr
     assert result.stderr.splitlines() == [
         "loading the model",

@@ -182,7 +182,7 @@ def test_a_stopped_render_of_the_fine_level_continues(
 def test_a_draft_is_what_the_coarse_level_starts_from(
     coarse_pipe: DreaMontagePipeline, write_board: WriteBoard, tmp_path: Path
 ) -> None:
-    records = []
+    records: list[dict[str, Any]] = []
     for fields in ({}, {"draft": "auto"}, {"draft": "auto", "strength": 0.5}):
         path = coarse_board(write_board, f"board{len(records)}", coarse=4, **fields)
         calls: list[tuple[str, int, int]] = []

@@ -73,7 +73,9 @@ def test_a_folder_becomes_a_data_set(wild_films: Path, tmp_path: Path, nano_vae:
     for name, rows in (("kept.png", 3), ("dropped.png", 3)):
         with Image.open(tmp_path / name) as sheet:
             assert sheet.height > 96 * rows
-            assert len(sheet.convert("RGB").getcolors(1 << 24)) > 500, "there are pictures on it"
+            colours = sheet.convert("RGB").getcolors(1 << 24)
+            assert colours is not None
+            assert len(colours) > 500, "there are pictures on it"
 
 
 def test_what_is_done_is_not_done_again(

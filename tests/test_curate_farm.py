@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -110,20 +110,22 @@ def test_a_stopped_group_continues_with_the_next_clip(curation_farm: Farm, films
         patch.delattr(steps, "videos_of")  # a group is encoded without a look at all the others
         stopped = steps.encode(curation_farm, place, plan.groups[0], curation)
         assert next(stopped) == "a.mp4"
+        assert isinstance(stopped, Generator)
         stopped.close()
     (part,) = curation_farm.store.list("parts")
     with pytest.raises(RuntimeError, match=r"not encoded yet: a\.mp4, b\.mp4"):
         steps.publish(curation_farm, place, curation, entries, plan)
-    encoded = []
+    encoded: list[str] = []
+
+    def counted(*arguments: Any) -> Any:
+        encoded.append(arguments[1].name)
+        return real(*arguments)
+
     with pytest.MonkeyPatch.context() as patch:
         from dreamontage.training.curation import encode
 
         real = encode.encode_video
-        patch.setattr(
-            encode,
-            "encode_video",
-            lambda *arguments: encoded.append(arguments[1].name) or real(*arguments),
-        )
+        patch.setattr(encode, "encode_video", counted)
         assert list(steps.encode(curation_farm, place, plan.groups[0], curation)) == [
             "a.mp4",
             "b.mp4",

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -159,11 +161,15 @@ def _dim(frame: np.ndarray) -> np.ndarray:
     return frame * 0.12
 
 
+def _pose(answer: float | None, picture: np.ndarray) -> float | None:
+    return answer
+
+
 def test_people_are_looked_at_through_a_hook(tmp_path: Path) -> None:
     path = h264(pan(0), tmp_path / "a.mp4")
     assert "pose" not in measure(path, MEASURES).scores
     for seen, expected in ((None, None), (0.2, Rule.CLEAR), (0.9, None)):
-        hooked = Measures(side=128, pose=lambda picture, seen=seen: seen)
+        hooked = Measures(side=128, pose=partial(_pose, seen))
         found = measure(path, hooked)
         assert ("pose" in found.scores) == (seen is not None)
         assert verdict(found).rule is expected
@@ -221,7 +227,7 @@ def test_persistence_knows_a_light_from_a_picture() -> None:
     nowhere = np.zeros((*here.shape, 2), np.float32)
     assert flow.persistence(here, here * 0.7 + 60, nowhere) > 0.85
     assert flow.persistence(here, other, nowhere) < 0.4
-    away = nowhere + np.float32([500, 0])
+    away = nowhere + np.array([500, 0], np.float32)
     assert flow.persistence(here, other, away) == 1.0, "what has left the picture does not count"
 
 
@@ -260,7 +266,7 @@ def test_clip_is_read_from_a_folder(tmp_path: Path) -> None:
 def test_a_videos_own_size_decides_which_blocks_are_seen() -> None:
     """Blocks of eight pixels disappear when a picture is made much smaller."""
     large = cv2.resize(pan(0, 1)[0], (640, 384), interpolation=cv2.INTER_CUBIC)
-    poor = cv2.imdecode(cv2.imencode(".jpg", large, [cv2.IMWRITE_JPEG_QUALITY, 4])[1], 1)
+    poor: Any = cv2.imdecode(cv2.imencode(".jpg", large, [cv2.IMWRITE_JPEG_QUALITY, 4])[1], 1)
     assert quality.marks([poor], side=640).smoothness < 0.3
     assert quality.marks([poor], side=128).smoothness == 1
 

@@ -46,7 +46,9 @@ def artifacts(farm: Farm, key: str) -> list[dict[str, Any]]:
     return list(farm.post("/artifacts/filter", {"artifacts": {"key": {"like_": key}}}))
 
 
-def test_a_storyboard_through_the_farm(farm, opened_farm, write_board, tmp_path):
+def test_a_storyboard_through_the_farm(
+    farm: Farm, opened_farm: Any, write_board: WriteBoard, tmp_path: Path
+) -> None:
     (submitted,) = submit(opened_farm, short_board(write_board))
     run = start_storyboard(farm.settings, submitted.id)
     ended = farm.wait(run)
@@ -92,7 +94,9 @@ def dreamontage(farm: Farm, *arguments: str) -> str:
     return done.stdout
 
 
-def test_a_killed_shot_is_retried_from_the_ui_and_continues(farm, opened_farm, write_board):
+def test_a_killed_shot_is_retried_from_the_ui_and_continues(
+    farm: Farm, opened_farm: Any, write_board: WriteBoard
+) -> None:
     steps = 40
     shot = {"name": "long", "duration": {"frames": 33}, "prompts": "zoom in"}
     (submitted,) = submit(
@@ -126,7 +130,9 @@ def test_a_killed_shot_is_retried_from_the_ui_and_continues(farm, opened_farm, w
     assert message in output, output
 
 
-def test_a_shot_without_its_model_fails_and_says_so(farm, opened_farm, write_board):
+def test_a_shot_without_its_model_fails_and_says_so(
+    farm: Farm, opened_farm: Any, write_board: WriteBoard
+) -> None:
     """A fault in flight reaches the storyboard's row, by name, and finished work stays."""
     (submitted,) = submit(opened_farm, short_board(write_board, title="Faulty"))
     condition = opened_farm.repository.conditions(f"{submitted.id}-s1")[0]
@@ -165,7 +171,9 @@ def test_a_shot_without_its_model_fails_and_says_so(farm, opened_farm, write_boa
     assert ended["run_count"] == 2
 
 
-def test_the_night_renders_what_is_due(farm, opened_farm, write_board):
+def test_the_night_renders_what_is_due(
+    farm: Farm, opened_farm: Any, write_board: WriteBoard
+) -> None:
     (due,) = submit(
         opened_farm, short_board(write_board, title="Due"), due_at=datetime(2020, 1, 1, tzinfo=UTC)
     )
@@ -182,7 +190,9 @@ def test_the_night_renders_what_is_due(farm, opened_farm, write_board):
     assert due.id in artifacts(farm, "nightly")[0]["data"]
 
 
-def test_a_storyboards_own_run_that_dies_is_run_again(farm, opened_farm, write_board):
+def test_a_storyboards_own_run_that_dies_is_run_again(
+    farm: Farm, opened_farm: Any, write_board: WriteBoard
+) -> None:
     """As after a reboot in the middle of a film: nobody has to ask for it."""
     shot = {"name": "long", "duration": {"frames": 33}, "prompts": "zoom in"}
     seed = int.from_bytes(os.urandom(4))
@@ -199,7 +209,9 @@ def test_a_storyboards_own_run_that_dies_is_run_again(farm, opened_farm, write_b
     assert opened_farm.repository.deliverables(submitted.id)
 
 
-def test_a_take_that_fails_the_gate_is_retaken(farm, opened_farm, write_board, tiny_ours):
+def test_a_take_that_fails_the_gate_is_retaken(
+    farm: Farm, opened_farm: Any, write_board: WriteBoard, tiny_ours: Path
+) -> None:
     """With weights that are not marked as smoke, up to the limit; then a person is asked."""
     (submitted,) = submit(opened_farm, write_board())
     shot_id = f"{submitted.id}-s0"
@@ -221,7 +233,9 @@ def test_a_take_that_fails_the_gate_is_retaken(farm, opened_farm, write_board, t
     assert opened_farm.repository.shot(shot_id).state is ShotState.REVIEW
 
 
-def test_an_upscaled_shot_shows_its_stages(farm, opened_farm, write_board, tiny_ours, tiny_sr):
+def test_an_upscaled_shot_shows_its_stages(
+    farm: Farm, opened_farm: Any, write_board: WriteBoard, tiny_ours: Path, tiny_sr: Path
+) -> None:
     """Rendered by the flow itself, twice: the second time, all that there is to see is cached."""
     models = {"DREAMONTAGE_WEIGHTS": str(tiny_ours), "DREAMONTAGE_SR_WEIGHTS": str(tiny_sr)}
     settings = farm.settings.model_copy(update={"weights": tiny_ours, "sr_weights": tiny_sr})

@@ -305,9 +305,9 @@ def test_a_refined_segment_holds_the_base_segments_up_to_its_end() -> None:
         assert shared == sorted(shared, reverse=True)
         assert sum(shared) >= len(shared) - 2 > 2
         assert not shared[-1]
-    other = chain(Upscaler(scale=1.5), "1" * 64)
-    assert other[0] == uk[0]
-    assert not set(other[1]) & set(uk[1])
+    small, large = chain(Upscaler(scale=1.5), "1" * 64)
+    assert small == uk[0]
+    assert not set(large) & set(uk[1])
 
 
 @pytest.mark.parametrize(

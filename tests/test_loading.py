@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+from pathlib import Path
+from typing import Any
 
 import gguf
 import numpy as np
@@ -20,7 +22,7 @@ from dreamontage.models.transformer import DreaMontageTransformer3DModel
 from tests.support.tiny import TEXT, Z, lora, tiny_transformer
 
 STILL = Image.new("RGB", (48, 32), (200, 90, 20))
-CALL = {
+CALL: dict[str, Any] = {
     "prompt": "a cat",
     "num_frames": 5,
     "height": 32,
@@ -32,14 +34,14 @@ CALL = {
 }
 
 
-def test_loading_is_quiet_in_a_log(tiny_i2v, capfd):
+def test_loading_is_quiet_in_a_log(tiny_i2v: Path, capfd: Any) -> None:
     DreaMontagePipeline.from_pretrained(tiny_i2v)
     assert capfd.readouterr().err == ""
     WanImageToVideoPipeline.from_pretrained(tiny_i2v)
     assert "Loading" in capfd.readouterr().err, "diffusers' own bars are left as they were"
 
 
-def test_a_tuned_folder_reloads_as_itself(tiny_i2v, tmp_path):
+def test_a_tuned_folder_reloads_as_itself(tiny_i2v: Path, tmp_path: Path) -> None:
     pipe = DreaMontagePipeline.from_pretrained(tiny_i2v)
     pipe.register_to_config(conditioning="interm", window_latents=3, tail_latents=1)
     pipe.save_pretrained(tmp_path / "ours")
@@ -51,7 +53,7 @@ def test_a_tuned_folder_reloads_as_itself(tiny_i2v, tmp_path):
     assert again(**call).frames.shape == (1, 18, 32, 48, 3)
 
 
-def test_a_type_asked_for_is_every_parts(tiny_a14b):
+def test_a_type_asked_for_is_every_parts(tiny_a14b: Path) -> None:
     pipe = DreaMontagePipeline.from_pretrained(tiny_a14b, dtype=torch.bfloat16)
     parts = (pipe.transformer, pipe.transformer_2, pipe.vae, pipe.text_encoder)
     assert {part.dtype for part in parts} == {torch.bfloat16}
@@ -62,7 +64,7 @@ def test_a_type_asked_for_is_every_parts(tiny_a14b):
     assert pipe.transformer_2.dtype == torch.float32
 
 
-def test_a_revision_is_only_for_an_untouched_folder(tiny_i2v):
+def test_a_revision_is_only_for_an_untouched_folder(tiny_i2v: Path) -> None:
     """A segment that other weights made must never be taken for the folder's own."""
     first = DreaMontagePipeline.from_pretrained(tiny_i2v)
     second = DreaMontagePipeline.from_pretrained(tiny_i2v)
@@ -83,7 +85,9 @@ NAMES = {
 
 
 @pytest.mark.parametrize("settings", [OLD_NAMES, NAMES], ids=["old", "new"])
-def test_settings_are_read_under_both_their_names(tiny_ours, tmp_path, settings):
+def test_settings_are_read_under_both_their_names(
+    tiny_ours: Path, tmp_path: Path, settings: Any
+) -> None:
     """Folders that were written before they were renamed go on being read."""
     folder = tmp_path / "model"
     shutil.copytree(tiny_ours, folder)
@@ -103,7 +107,7 @@ def test_settings_are_read_under_both_their_names(tiny_ours, tmp_path, settings)
     assert pipe.config.initial_noise_scale == 0.25
 
 
-def test_the_shipped_folders_settings_are_read():
+def test_the_shipped_folders_settings_are_read() -> None:
     """Their files keep the old names: their bytes are in the revision."""
     folder = bundled.weights("nano")
     assert "temperature" in json.loads((folder / "model_index.json").read_text())
@@ -113,7 +117,7 @@ def test_the_shipped_folders_settings_are_read():
     assert pipe.config.release_stage is None
 
 
-def test_a_lora_is_that_of_diffusers_and_leaves_no_trace(tiny_a14b):
+def test_a_lora_is_that_of_diffusers_and_leaves_no_trace(tiny_a14b: Path) -> None:
     ours = DreaMontagePipeline.from_pretrained(tiny_a14b)
     theirs = WanImageToVideoPipeline.from_pretrained(tiny_a14b)
     theirs.set_progress_bar_config(disable=True)
@@ -168,7 +172,7 @@ def original_layout(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 @torch.no_grad()
-def test_a_single_file_in_the_original_layout(tiny_t2v, tmp_path):
+def test_a_single_file_in_the_original_layout(tiny_t2v: Path, tmp_path: Path) -> None:
     stock = tiny_transformer(Z, seed=4)
     state = original_layout(stock.state_dict())
     assert "blocks.0.self_attn.q.weight" in state
@@ -189,7 +193,7 @@ def test_a_single_file_in_the_original_layout(tiny_t2v, tmp_path):
 
 
 @torch.no_grad()
-def test_a_quantised_gguf_file(tmp_path):
+def test_a_quantised_gguf_file(tmp_path: Path) -> None:
     """Matrices in 8 bits, as community checkpoints come: equal to diffusers' own class on the same
     file, and near the model that was quantised."""
     stock = tiny_transformer(Z, seed=4, attention_head_dim=16, ffn_dim=64)

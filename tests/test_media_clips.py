@@ -49,7 +49,8 @@ def ingest(
 def test_a_clip_at_the_films_own_rate_keeps_every_frame(tmp_path: Path) -> None:
     path = video_of(counter(30), tmp_path / "a.mp4", *H264)
     info = media.probe(path)
-    assert (info.frames, info.fps, info.duration, info.vfr) == (30, 16, Fraction(30, 16), False)
+    assert (info.frames, info.fps, info.vfr) == (30, Fraction(16), False)
+    assert info.duration == Fraction(30, 16)
     assert numbers(ingest(path)) == list(range(30))
 
 

@@ -4,6 +4,7 @@ import stat
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -21,7 +22,7 @@ def noise(frames: int, width: int = 64, height: int = 48) -> np.ndarray:
     return np.random.default_rng(frames).integers(0, 255, shape, dtype=np.uint8)
 
 
-def write(path: Path, frames_THWC: np.ndarray, fps: Fraction, **options: object) -> Path:
+def write(path: Path, frames_THWC: np.ndarray, fps: Fraction, **options: Any) -> Path:
     _, height, width, _ = frames_THWC.shape
     with media.Encoder(path, width=width, height=height, fps=fps, **options) as encoder:
         encoder.write(frames_THWC)
@@ -123,7 +124,8 @@ def test_a_film_appears_whole_or_not_at_all(tmp_path: Path) -> None:
 
 def test_frames_of_another_shape_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.mp4"
-    for wrong in (noise(2, 48, 64), noise(2).astype(np.float32), noise(2)[..., :1]):
+    frames: list[Any] = [noise(2, 48, 64), noise(2).astype(np.float32), noise(2)[..., :1]]
+    for wrong in frames:
         with (
             pytest.raises(ValueError, match=r"frames = .* uint8 RGB of 48 rows and 64 columns"),
             media.Encoder(path, width=64, height=48, fps=Fraction(16)) as encoder,

@@ -131,7 +131,7 @@ def test_crop_covers_the_frame_and_pad_shows_all_between_black_bars(tmp_path: Pa
     wide[:, :40], wide[:, 40:120], wide[:, 120:] = (255, 0, 0), (0, 255, 0), (0, 0, 255)
     Image.fromarray(wide).save(tmp_path / "wide.png")
     cropped = ingest(tmp_path / "wide.png", "crop", (80, 40))
-    assert np.array_equal(cropped, np.broadcast_to(np.uint8([0, 255, 0]), (40, 80, 3)))
+    assert np.array_equal(cropped, np.broadcast_to(np.array([0, 255, 0], np.uint8), (40, 80, 3)))
     padded = ingest(tmp_path / "wide.png", "pad", (80, 40))
     assert not padded[:10].any()
     assert not padded[30:].any()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -13,11 +15,11 @@ from dreamontage import media
 from dreamontage.timeline import frame_at
 from tests.support.media import UPRIGHT, corners, counter, numbers, quarters, run_ffmpeg, video_of
 
-SIZE = {"width": 64, "height": 48, "fps": Fraction(16)}
+SIZE: dict[str, Any] = {"width": 64, "height": 48, "fps": Fraction(16)}
 H264 = ("-c:v", "libx264", "-pix_fmt", "yuv420p", "-crf", "12")
 
 
-def stream(path: Path, **options: object) -> list[np.ndarray]:
+def stream(path: Path, **options: Any) -> list[np.ndarray]:
     return list(media.stream_clip(path, media.probe(path), **{**SIZE, "fit": "crop"} | options))
 
 
@@ -35,8 +37,9 @@ def test_streamed_frames_are_the_ingested_ones(fps: str, tmp_path: Path) -> None
 def test_whoever_stops_early_leaves_no_process(tmp_path: Path) -> None:
     path = video_of(counter(60), tmp_path / "a.mp4", *H264)
     frames = media.stream_clip(path, media.probe(path), fit="crop", **SIZE)
-    assert numbers([next(frames), next(frames)]) == [0, 1]
+    assert numbers(np.stack([next(frames), next(frames)])) == [0, 1]
     assert [child for child in psutil.Process().children() if "ffmpeg" in child.name()]
+    assert isinstance(frames, Generator)
     frames.close()
     assert not [child for child in psutil.Process().children() if "ffmpeg" in child.name()]
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -15,8 +18,8 @@ from PIL import Image
 
 from dreamontage import Clip, DreaMontagePipeline, Keyframe
 
-SIZE = {"height": 32, "width": 48}
-CALL = {
+SIZE: dict[str, Any] = {"height": 32, "width": 48}
+CALL: dict[str, Any] = {
     "prompt": "a cat",
     "negative_prompt": "blur",
     "num_frames": 9,
@@ -34,7 +37,7 @@ def still(seed: int, width: int = 48, height: int = 32) -> Image.Image:
     return Image.fromarray(pixels)
 
 
-def loaded(kind, folder, scheduler: str = "unipc"):
+def loaded(kind: Any, folder: Path, scheduler: str = "unipc") -> Any:
     """A pipeline whose autoencoder computes in double precision.
 
     We decode a latent at a time, diffusers all of them at once; on some processors a convolution's
@@ -60,7 +63,7 @@ def generator() -> torch.Generator:
 
 @KINDS
 @pytest.mark.parametrize("last", [False, True])
-def test_first_and_last_frame(tiny_i2v, scheduler, guidance, last):
+def test_first_and_last_frame(tiny_i2v: Path, scheduler: str, guidance: float, last: bool) -> None:
     theirs = loaded(WanImageToVideoPipeline, tiny_i2v, scheduler)
     ours = loaded(DreaMontagePipeline, tiny_i2v, scheduler)
     # One picture is not of the film's size, so that resizing is compared too.
@@ -83,7 +86,9 @@ def test_first_and_last_frame(tiny_i2v, scheduler, guidance, last):
 
 
 @KINDS
-def test_first_frame_with_an_image_encoder(tiny_i2v_clip, scheduler, guidance):
+def test_first_frame_with_an_image_encoder(
+    tiny_i2v_clip: Path, scheduler: str, guidance: float
+) -> None:
     theirs = loaded(WanImageToVideoPipeline, tiny_i2v_clip, scheduler)
     ours = loaded(DreaMontagePipeline, tiny_i2v_clip, scheduler)
     call = CALL | SIZE | {"guidance_scale": guidance, "max_sequence_length": 512}
@@ -95,7 +100,9 @@ def test_first_frame_with_an_image_encoder(tiny_i2v_clip, scheduler, guidance):
 
 
 @KINDS
-def test_first_and_last_frame_with_an_image_encoder(tiny_flf2v, scheduler, guidance):
+def test_first_and_last_frame_with_an_image_encoder(
+    tiny_flf2v: Path, scheduler: str, guidance: float
+) -> None:
     theirs = loaded(WanImageToVideoPipeline, tiny_flf2v, scheduler)
     ours = loaded(DreaMontagePipeline, tiny_flf2v, scheduler)
     call = CALL | SIZE | {"guidance_scale": guidance, "max_sequence_length": 512}
@@ -113,7 +120,9 @@ TI2V_SIZE = {"height": 32, "width": 64}
 
 @KINDS
 @pytest.mark.parametrize("conditioning", ["native", "interm"])
-def test_first_frame_as_a_clean_latent(tiny_ti2v, scheduler, guidance, conditioning):
+def test_first_frame_as_a_clean_latent(
+    tiny_ti2v: Path, scheduler: str, guidance: float, conditioning: Any
+) -> None:
     theirs = loaded(WanImageToVideoPipeline, tiny_ti2v, scheduler)
     ours = loaded(DreaMontagePipeline, tiny_ti2v, scheduler)
     call = {"guidance_scale": guidance, **CALL, **TI2V_SIZE}
@@ -127,7 +136,9 @@ def test_first_frame_as_a_clean_latent(tiny_ti2v, scheduler, guidance, condition
 
 
 @KINDS
-def test_text_alone_with_a_time_for_every_token(tiny_ti2v, scheduler, guidance):
+def test_text_alone_with_a_time_for_every_token(
+    tiny_ti2v: Path, scheduler: str, guidance: float
+) -> None:
     theirs = loaded(WanPipeline, tiny_ti2v, scheduler)
     ours = loaded(DreaMontagePipeline, tiny_ti2v, scheduler)
     call = {"guidance_scale": guidance, **CALL, **TI2V_SIZE}
@@ -135,7 +146,7 @@ def test_text_alone_with_a_time_for_every_token(tiny_ti2v, scheduler, guidance):
     assert same(ours(generator=generator(), **call).frames, expected)
 
 
-def test_two_experts(tiny_a14b):
+def test_two_experts(tiny_a14b: Path) -> None:
     theirs = loaded(WanImageToVideoPipeline, tiny_a14b)
     ours = loaded(DreaMontagePipeline, tiny_a14b)
     guidances = {"guidance_scale": 4.0, "guidance_scale_2": 2.5}
@@ -147,7 +158,7 @@ def test_two_experts(tiny_a14b):
     assert not np.array_equal(one.frames, expected), "the second expert's guidance must count"
 
 
-def test_text_alone(tiny_t2v):
+def test_text_alone(tiny_t2v: Path) -> None:
     theirs = loaded(WanPipeline, tiny_t2v)
     ours = loaded(DreaMontagePipeline, tiny_t2v)
     expected = theirs(guidance_scale=4.0, generator=generator(), **CALL, **SIZE).frames
@@ -160,7 +171,7 @@ def test_text_alone(tiny_t2v):
         ours(**CALL | SIZE | {"num_frames": 13})
 
 
-def test_prompts_given_as_embeddings(tiny_i2v):
+def test_prompts_given_as_embeddings(tiny_i2v: Path) -> None:
     pipe = DreaMontagePipeline.from_pretrained(tiny_i2v)
     call = CALL | SIZE | {"guidance_scale": 4.0, "conditions": [Keyframe(image=still(1), frame=0)]}
     expected = pipe(**call).frames
@@ -177,7 +188,7 @@ def test_prompts_given_as_embeddings(tiny_i2v):
         pipe(**call)
 
 
-def test_a_tensor_is_taken_as_it_is(tiny_i2v):
+def test_a_tensor_is_taken_as_it_is(tiny_i2v: Path) -> None:
     """Also where no pixel of it is below 0, which diffusers would read as a range of [0, 1]."""
     pipe = DreaMontagePipeline.from_pretrained(tiny_i2v)
     picture = Image.fromarray(np.asarray(still(1)) // 2 + 128)
@@ -193,7 +204,7 @@ def test_a_tensor_is_taken_as_it_is(tiny_i2v):
     assert not torch.equal(films[0], films[3])
 
 
-def test_errors_of_native_requests_are_reported(tiny_i2v, tmp_path):
+def test_errors_of_native_requests_are_reported(tiny_i2v: Path, tmp_path: Path) -> None:
     ours = DreaMontagePipeline.from_pretrained(tiny_i2v)
     with pytest.raises(
         ValueError, match=r"conditions\[0\] reaches frame 9, past the shot's last frame, 8"
@@ -206,8 +217,9 @@ def test_errors_of_native_requests_are_reported(tiny_i2v, tmp_path):
         ours(conditions=[Clip(frames=[], frame=0)], **CALL, **SIZE)
     with pytest.raises(ValueError, match="must be uint8"):
         ours(conditions=[Keyframe(image=np.zeros((32, 48, 3)), frame=0)], **CALL, **SIZE)
+    path: Any = "cat.png"
     with pytest.raises(ValueError, match=r"and is 'cat\.png': open files first"):
-        ours(conditions=[Keyframe(image="cat.png", frame=0)], **CALL, **SIZE)
+        ours(conditions=[Keyframe(image=path, frame=0)], **CALL, **SIZE)
     with pytest.raises(ValueError, match="picture is 16x16, the shot is 48x32"):
         ours(conditions=[Keyframe(image=torch.zeros(3, 16, 16), frame=0)], **CALL, **SIZE)
     with pytest.raises(ValueError, match="guidance_scale_2 is for models of two experts"):

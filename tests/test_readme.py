@@ -6,6 +6,7 @@ import re
 import shlex
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -26,8 +27,9 @@ COMMANDS = [shlex.split(line)[1:] for line in SHELL if line.startswith("dreamont
 OF_THE_LIBRARY = {"validate", "plan", "schema", "render", "curate"}
 
 
-def test_every_command_is_shown_and_has_help():
-    commands = get_command(app).commands
+def test_every_command_is_shown_and_has_help() -> None:
+    group: Any = get_command(app)
+    commands = group.commands
     assert set(commands) == {command[0] for command in COMMANDS}
     for name, command in commands.items():
         assert command.help, f"{name} has no help"
@@ -36,8 +38,9 @@ def test_every_command_is_shown_and_has_help():
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
-def test_the_options_that_are_shown_exist(command):
-    known = get_command(app).commands[command[0]]
+def test_the_options_that_are_shown_exist(command: list[str]) -> None:
+    group: Any = get_command(app)
+    known = group.commands[command[0]]
     options = {option for parameter in known.params for option in parameter.opts}
     assert {word for word in command[1:] if word.startswith("-")} <= options
     for word in command[1:]:
@@ -48,10 +51,10 @@ def test_the_options_that_are_shown_exist(command):
 @pytest.mark.parametrize(
     "command", [each for each in COMMANDS if each[0] in OF_THE_LIBRARY], ids=" ".join
 )
-def test_the_librarys_commands_run(command, tmp_path):
-    command = [str(tmp_path) if word == "out" else word for word in command]
+def test_the_librarys_commands_run(command: list[str], tmp_path: Path) -> None:
+    words = [str(tmp_path) if word == "out" else word for word in command]
     done = subprocess.run(
-        python("-m", "flows.cli", *command), cwd=ROOT, capture_output=True, text=True
+        python("-m", "flows.cli", *words), cwd=ROOT, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout
@@ -59,19 +62,19 @@ def test_the_librarys_commands_run(command, tmp_path):
         assert {path.suffix for path in tmp_path.iterdir()} >= {".mp4", ".png", ".json"}
 
 
-def test_make_targets_exist():
+def test_make_targets_exist() -> None:
     targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
     shown = [line.split()[1] for line in SHELL if line.startswith("make ")]
     assert shown == ["demo", "test"]
     assert set(shown) <= set(targets)
 
 
-def test_the_storyboard_that_is_shown_is_one():
+def test_the_storyboard_that_is_shown_is_one() -> None:
     (text,) = re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)
     assert loads(yaml.safe_load(text), None).shots[0].prompts[1].text == "the man walks forward"
 
 
-def test_pictures_and_files_that_are_named_exist():
+def test_pictures_and_files_that_are_named_exist() -> None:
     for path in re.findall(r"!\[[^\]]*\]\(([^)]+)\)", README):
         assert (ROOT / path).is_file(), path
     for path in re.findall(r"`((?:\w+/)+[\w.-]*)`", README):

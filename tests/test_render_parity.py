@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from db.states import DeliverableKind
 from dreamontage import DreaMontagePipeline, media, scorer
 from dreamontage.cli import app as library
 from dreamontage.rendering import assets, local
+from dreamontage.rendering.delivery import Deliverables
 from dreamontage.rendering.record import record_schema
 from dreamontage.rendering.take_plan import PlannedSegment, Stage
 from dreamontage.rendering.takes import render_takes
@@ -92,7 +94,7 @@ def here(
     out: Path,
     watched: Watched | None = None,
     **options: Any,
-) -> local.Deliverables:
+) -> Deliverables:
     options = {"max_takes": 1} | options
     made, _ = local.render(
         load(board),
@@ -274,7 +276,7 @@ def test_every_asset_is_probed_once(
 ) -> None:
     board = yaml.safe_load(write_board().read_text())
     with media.Encoder(
-        tmp_path / "board" / "clip.mkv", width=80, height=64, fps=16, profile="mezzanine"
+        tmp_path / "board" / "clip.mkv", width=80, height=64, fps=Fraction(16), profile="mezzanine"
     ) as encoder:
         for _ in range(8):
             encoder.write(media.read_image(tmp_path / "board" / "still0.png"))

@@ -204,7 +204,9 @@ def test_a_scheduler_that_draws_noise_repeats_its_films(tiny_ours: Path, name: s
 
 def test_a_scheduler_whose_noise_no_generator_repeats_is_refused_by_name(tiny_ours: Path) -> None:
     class Restless(FlowMatchEulerDiscreteScheduler):  # type: ignore[misc]
-        def step(self, model_output: Any, timestep: Any, sample: Any, return_dict: bool = True):
+        def step(
+            self, model_output: Any, timestep: Any, sample: Any, return_dict: bool = True
+        ) -> Any:
             noise = torch.randn_like(sample)
             return super().step(model_output + noise, timestep, sample, return_dict=return_dict)
 

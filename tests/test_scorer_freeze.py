@@ -72,7 +72,7 @@ def test_a_powerpoint_is_frozen(seed: int, look: str) -> None:
         assert share > 0.9
         assert longest > 2.0
     late = np.concatenate([held(shot[0], 80), other[:1]])
-    assert freeze(late, *ends(late)) == (1.0, pytest.approx(79 / 16))
+    assert freeze(late, *ends(late)) == pytest.approx((1.0, 79 / 16))
     half = np.concatenate([held(shot[0], 33), shot[:32]])
     share, longest = freeze(half, *ends(half))
     assert share == pytest.approx(0.5, abs=0.05)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -52,7 +54,7 @@ def test_windowed_rating_equals_that_of_the_complete_film(frames: int) -> None:
 
 
 @pytest.mark.parametrize("look", [{}, {"colour": 0.3}, {"contrast": 0.3, "colour": 0.3}])
-def test_a_cut_is_beyond_the_limit_and_one_shots_are_not(look: dict[str, float]) -> None:
+def test_a_cut_is_beyond_the_limit_and_one_shots_are_not(look: dict[str, Any]) -> None:
     review, retake = limits()
     film = cut(1, 25, **look)
     for seen in (film, through_codec(film)):

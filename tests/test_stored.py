@@ -107,7 +107,7 @@ def test_stored_latents_give_the_windows_that_pixels_give(
     from_shard = stored_windows.build(data, [place], [guide], ["a"], generator=torch.Generator())
     assert from_shard.latents_BZLHW.shape == from_pixels.latents_BZLHW.shape
     assert torch.equal(from_shard.condition_BCLHW[:, :4], from_pixels.condition_BCLHW[:, :4])
-    near = {"atol": 2e-3, "rtol": 2e-3}
+    near: dict[str, Any] = {"atol": 2e-3, "rtol": 2e-3}
     assert torch.allclose(from_shard.latents_BZLHW, from_pixels.latents_BZLHW, **near)
     assert torch.allclose(from_shard.condition_BCLHW, from_pixels.condition_BCLHW, **near)
     for frame in guide.stills:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -128,14 +130,14 @@ def test_scalars_are_read_as_they_look(asset_folder: Path) -> None:
     ],
 )
 def test_scalars_follow_the_core_schema_of_yaml_1_2(text: str, value: object) -> None:
-    read = yaml_loader.parse(f"- {text}\n- a", Path("t.yaml"))
+    read: Any = yaml_loader.parse(f"- {text}\n- a", Path("t.yaml"))
     assert read == [value, "a"]
-    assert type(read[0]) is type(value)  # type: ignore[index]
+    assert type(read[0]) is type(value)
 
 
 def test_not_a_number_is_read() -> None:
-    (number,) = yaml_loader.parse("[.nan]", Path("t.yaml"))  # type: ignore[misc]
-    assert number != number
+    read: Any = yaml_loader.parse("[.nan]", Path("t.yaml"))
+    assert math.isnan(read[0])
 
 
 def test_every_double_field_and_unknown_tag_is_told_at_once(asset_folder: Path) -> None:

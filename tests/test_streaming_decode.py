@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -11,7 +13,7 @@ from tests.support.tiny import Z, residual_vae, tiny_vae
 
 @pytest.mark.parametrize("make", [tiny_vae, residual_vae])
 @torch.no_grad()
-def test_streaming_decode_equals_the_whole(make):
+def test_streaming_decode_equals_the_whole(make: Any) -> None:
     # In double precision: on some processors the last bit of a convolution depends on how many
     # frames it is asked for at once.
     vae = make().double()
@@ -23,7 +25,7 @@ def test_streaming_decode_equals_the_whole(make):
 
 
 @torch.no_grad()
-def test_two_films_may_be_decoded_in_turns():
+def test_two_films_may_be_decoded_in_turns() -> None:
     vae = tiny_vae()
     first, second = torch.randn(2, 1, Z, 3, 4, 4, generator=torch.Generator().manual_seed(2))
     one, two = autoencoder.StreamingDecoder(vae), autoencoder.StreamingDecoder(vae)
@@ -40,7 +42,7 @@ def test_two_films_may_be_decoded_in_turns():
 
 @pytest.mark.parametrize("make", [tiny_vae, residual_vae])
 @torch.no_grad()
-def test_streaming_encode_equals_the_whole(make):
+def test_streaming_encode_equals_the_whole(make: Any) -> None:
     vae = make().double()
     video = torch.rand(1, 3, 13, 32, 48, generator=torch.Generator().manual_seed(3)) * 2 - 1
     whole = vae.encode(video.double()).latent_dist
@@ -51,6 +53,6 @@ def test_streaming_encode_equals_the_whole(make):
         assert torch.equal(got.float(), getattr(whole, name).float())
 
 
-def test_encode_refuses_frames_that_the_autoencoder_would_drop():
+def test_encode_refuses_frames_that_the_autoencoder_would_drop() -> None:
     with pytest.raises(AssertionError, match="1 \\+ 4k"):
         autoencoder.encode(tiny_vae(), torch.zeros(1, 3, 6, 16, 16))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -68,7 +69,7 @@ def test_a_remade_film_stays_where_the_true_one_is() -> None:
     clean = torch.randn(2, 3, 4, 5, 5, generator=torch.Generator().manual_seed(0))
     noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(1))
     beside = (torch.zeros(2, 7, 4, 5, 5), torch.zeros(2, 1, 1))
-    options = {"noise_BZLHW": noise, "last": 2, "steps": 6, "shift": 3.0}
+    options: dict[str, Any] = {"noise_BZLHW": noise, "last": 2, "steps": 6, "shift": 3.0}
 
     def true_velocity(**_: object) -> tuple[torch.Tensor]:
         return (noise - clean,)
@@ -99,7 +100,7 @@ def test_what_is_appended_is_the_stages(small_codec: LinearCodec, video: torch.T
     def encode(pixels: torch.Tensor) -> torch.Tensor:
         return autoencoder.encode(small_codec, pixels)
 
-    conditions = [
+    conditions: list[Keyframe | Clip] = [
         Keyframe(image=video[0, :, 6], frame=6),
         Clip(frames=list(video[0, :, 12:17].unbind(1)), frame=12),
     ]

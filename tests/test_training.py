@@ -7,6 +7,7 @@ import random
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -42,9 +43,10 @@ STUDY = Study(
 )
 
 
-def tiny(study: Study = STUDY, **overrides) -> Recipe:
+def tiny(study: Study = STUDY, **overrides: Any) -> Recipe:
     build = partial(WindowsObjective, study=study)
-    return Recipe(**{"name": "tiny", "build": build, "warmup": 1} | overrides)
+    options: dict[str, Any] = {"name": "tiny", "build": build, "warmup": 1}
+    return Recipe(**options | overrides)
 
 
 @pytest.fixture(scope="module")

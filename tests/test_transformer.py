@@ -5,6 +5,7 @@ they do not.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -31,14 +32,14 @@ def inputs(channels: int, frames: int = 5) -> dict[str, torch.Tensor]:
 
 
 @torch.no_grad()
-def test_a_stock_checkpoint_gives_the_same_bits(stock_and_ours):
+def test_a_stock_checkpoint_gives_the_same_bits(stock_and_ours: Any) -> None:
     stock, ours = stock_and_ours
     assert ours.config.num_layers == 2, "the checkpoint's config must survive loading"
     assert torch.equal(stock(**inputs(Z)).sample, ours(**inputs(Z)).sample)
 
 
 @torch.no_grad()
-def test_grown_channels_are_ignored_until_tuned(stock_and_ours):
+def test_grown_channels_are_ignored_until_tuned(stock_and_ours: Any) -> None:
     stock, ours = stock_and_ours
     expected = stock(**inputs(Z)).sample
     ours.grow_input(2 * Z + 4)
@@ -53,7 +54,7 @@ def test_grown_channels_are_ignored_until_tuned(stock_and_ours):
 
 
 @torch.no_grad()
-def test_growth_survives_saving(stock_and_ours, tmp_path):
+def test_growth_survives_saving(stock_and_ours: Any, tmp_path: Path) -> None:
     _, ours = stock_and_ours
     ours.grow_input(2 * Z + 4)
     ours.save_pretrained(tmp_path / "grown")
@@ -62,7 +63,7 @@ def test_growth_survives_saving(stock_and_ours, tmp_path):
 
 
 def reference_rotary(
-    rope, frames: list[int], height: int, width: int
+    rope: Any, frames: list[int], height: int, width: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Rotary rows written out token by token: token (f, h, w) takes row f, h and w of the three
     tables.
@@ -81,7 +82,9 @@ def reference_rotary(
 
 
 @torch.no_grad()
-def test_appended_frames_carry_the_position_they_stand_for(stock_and_ours, monkeypatch):
+def test_appended_frames_carry_the_position_they_stand_for(
+    stock_and_ours: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     stock, ours = stock_and_ours
     given = inputs(Z)
     shared = torch.randn(1, Z, 2, 4, 6)
@@ -97,7 +100,7 @@ def test_appended_frames_carry_the_position_they_stand_for(stock_and_ours, monke
 
 
 @torch.no_grad()
-def test_order_of_appended_frames_does_not_matter_but_their_place_does(stock_and_ours):
+def test_order_of_appended_frames_does_not_matter_but_their_place_does(stock_and_ours: Any) -> None:
     _, ours = stock_and_ours
     shared = torch.randn(1, Z, 2, 4, 6)
     one = ours(**inputs(Z), shared_states=shared, shared_frames=[3, 0]).sample

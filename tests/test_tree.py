@@ -30,6 +30,13 @@ def test_no_file_is_longer_than_can_be_read_at_once() -> None:
     assert too_long == set()
 
 
+def modules(node: ast.Import | ast.ImportFrom) -> list[str]:
+    """What an import statement names."""
+    if isinstance(node, ast.ImportFrom):
+        return [node.module or ""]
+    return [alias.name for alias in node.names]
+
+
 def test_half_of_the_source_files_are_short() -> None:
     assert statistics.median(lines(*SOURCES).values()) <= MEDIAN_LINES
 
@@ -44,10 +51,9 @@ def test_nobody_imports(folders: tuple[str, ...], forbidden: str) -> None:
     offenders = []
     for name in lines(*folders):
         for node in ast.walk(ast.parse((ROOT / name).read_text())):
-            imported = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-            if isinstance(node, ast.ImportFrom):
-                imported = [node.module or ""]
-            if any(each.split(".")[0] == forbidden for each in imported):
+            if not isinstance(node, ast.Import | ast.ImportFrom):
+                continue
+            if any(each.split(".")[0] == forbidden for each in modules(node)):
                 offenders.append(f"{name}:{node.lineno}")
     assert offenders == []
 
@@ -57,8 +63,9 @@ def test_no_test_imports_another() -> None:
     offenders = []
     for name in lines("tests"):
         for node in ast.walk(ast.parse((ROOT / name).read_text())):
-            module = (node.module or "") if isinstance(node, ast.ImportFrom) else ""
-            if module.startswith("tests.test_"):
+            if not isinstance(node, ast.Import | ast.ImportFrom):
+                continue
+            if any(each.startswith("tests.test_") for each in modules(node)):
                 offenders.append(f"{name}:{node.lineno}")
     assert offenders == []
 

@@ -114,7 +114,7 @@ def test_errors_name_field_and_rule(
         (tmp_path / "gone", f": {tmp_path / 'gone' / 'model_index.json'}: No such file"),
         (broken, ": overlap_latents = 16 must be at least 0 and less than a tile's shorter side"),
     ):
-        given_ = [] if sr is None else ["--sr", sr]
+        given_: list[str | Path] = [] if sr is None else ["--sr", sr]
         for command in ("plan", "render"):
             result = run(command, path, "--weights", tiny_ours, *given_)
             assert result.exit_code == 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -61,7 +62,7 @@ def test_the_picture_moves_against_the_camera(name: str, dx: int, dy: int) -> No
     still = torch.zeros_like(scenes.camera_BA6)
     moved = still.clone()
     moved[:, 0] = torch.tensor(move.delta).sign() * size * 2
-    bare = {
+    plain: dict[str, Any] = {
         "easings_BA": torch.zeros_like(scenes.easings_BA),
         "stops_BA": torch.full_like(scenes.stops_BA, 2),
         "starts_BA": torch.zeros_like(scenes.starts_BA),
@@ -69,7 +70,7 @@ def test_the_picture_moves_against_the_camera(name: str, dx: int, dy: int) -> No
         "front_BCHW": scenes.front_BCHW * 0,
         "subjects_BNCHW": scenes.subjects_BNCHW * 0,
     }
-    video = replace(scenes, camera_BA6=moved, **bare).render(0, 2)
+    video = replace(scenes, camera_BA6=moved, **plain).render(0, 2)
     shifted = torch.roll(video[:, :, 0], (dy, dx), (2, 3))
     inside = (..., slice(6, -6), slice(6, -6))
     here = (shifted - video[:, :, 1])[inside].abs().mean()

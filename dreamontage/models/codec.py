@@ -21,7 +21,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import Self
+from typing import Any, Self
 
 import torch
 from diffusers.configuration_utils import ConfigMixin, register_to_config
@@ -167,9 +167,7 @@ class LinearCodec(ModelMixin, ConfigMixin):  # type: ignore[misc]
         return squared / (count * values)
 
     @torch.no_grad()
-    def encode(
-        self, x: Tensor, return_dict: bool = True
-    ) -> AutoencoderKLOutput | tuple[DiagonalGaussianDistribution]:
+    def encode(self, x: Tensor, return_dict: bool = True) -> Any:
         """video_BCTHW in [-1, 1], T = 1 + 4k -> posterior over latents (B, Z, 1 + k, h, w).
 
         Raises ValueError when T is not 1 + 4k, or height or width are no multiples of 8.
@@ -235,7 +233,7 @@ class LinearCodec(ModelMixin, ConfigMixin):  # type: ignore[misc]
         return values_NPhw
 
     @torch.no_grad()
-    def decode(self, z: Tensor, return_dict: bool = True) -> DecoderOutput | tuple[Tensor]:
+    def decode(self, z: Tensor, return_dict: bool = True) -> Any:
         """Latents (B, Z, L, h, w) -> video_BCTHW of 1 + 4(L - 1) frames in [-1, 1]."""
         latents = z.split(1, dim=2)
         runs = [self.decode_latent(latents[0], True)]

@@ -284,7 +284,7 @@ class DreaMontagePipeline(FolderPipeline):
         max_sequence_length: int | None = None,
         conditioning: Conditioning | None = None,
         return_dict: bool = True,
-    ) -> WanPipelineOutput | tuple[Any]:
+    ) -> WanPipelineOutput:
         """Render one shot, of any length. One longer than the window goes through segments.
 
         Args:
@@ -309,7 +309,8 @@ class DreaMontagePipeline(FolderPipeline):
 
         Returns:
             ``.frames``: (1, T, H, W, 3) float in [0, 1] for "np", a list of PIL images for "pil",
-                (1, T, 3, H, W) for "pt", and the fused latents (1, C, L, h, w) for "latent".
+                (1, T, 3, H, W) for "pt", and the fused latents (1, C, L, h, w) for "latent"; in a
+                tuple with ``return_dict=False``.
 
         Raises:
             ValueError: for a condition outside the shot or on another's place, an unreadable
@@ -396,5 +397,4 @@ class DreaMontagePipeline(FolderPipeline):
         return WanPipelineOutput(frames=frames) if return_dict else (frames,)
 
     def _decoded(self, runs: Iterator[Tensor]) -> Tensor:
-        """A film of latents as video_BCTHW."""
         return torch.cat(list(autoencoder.decode(self.vae, runs)), dim=2)

@@ -90,7 +90,7 @@ def camera(
 
 
 def pan(seed: int, frames: int, **world_options: float) -> Pixels:
-    return camera(world(seed, **world_options), frames)  # type: ignore[arg-type]
+    return camera(world(seed, **world_options), frames)
 
 
 def held(image_HWC: Pixels, frames: int) -> Pixels:
@@ -162,7 +162,7 @@ def barely_trained(frames_THWC: Pixels, seed: int = 0) -> Pixels:
     rng = np.random.default_rng(seed)
     tiles = rng.normal(0, 4, ((frames + 6) // 4, height // 8, width // 8, 3))
     tiles_THWC = np.repeat(np.repeat(np.repeat(tiles, 4, 0), 8, 1), 8, 2)[3 : frames + 3]
-    return noisy(np.clip(blurred(frames_THWC, 2.0) + tiles_THWC, 0, 255), 3.0, seed)  # type: ignore[arg-type]
+    return noisy(np.clip(blurred(frames_THWC, 2.0) + tiles_THWC, 0, 255), 3.0, seed)
 
 
 def write(path: Path, frames_THWC: Pixels, fps: Fraction = FPS) -> Path:

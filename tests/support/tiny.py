@@ -22,7 +22,10 @@ from transformers import (
 
 from dreamontage import DreaMontagePipeline
 from dreamontage.models.random_weights import TEXT as TEXT  # imported from here by tests
-from dreamontage.models.random_weights import Z, tiny_text, tiny_transformer, tiny_vae
+from dreamontage.models.random_weights import Z as Z
+from dreamontage.models.random_weights import tiny_text
+from dreamontage.models.random_weights import tiny_transformer as tiny_transformer
+from dreamontage.models.random_weights import tiny_vae as tiny_vae
 from dreamontage.models.transformer import DreaMontageTransformer3DModel
 from dreamontage.pipeline.upscale import sr_channels
 

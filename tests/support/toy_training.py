@@ -58,4 +58,5 @@ class ToyObjective:
 
 
 def toy_recipe(**overrides: Any) -> Recipe:
-    return Recipe(**{"name": "toy", "build": ToyObjective, "warmup": 1} | overrides)
+    options: dict[str, Any] = {"name": "toy", "build": ToyObjective, "warmup": 1}
+    return Recipe(**options | overrides)

@@ -67,7 +67,7 @@ def handheld(frames: np.ndarray, pixels: float, seed: int = 0) -> np.ndarray:
     height, width = frames.shape[1:3]
     out = []
     for frame in frames:
-        shift = np.float32([[1, 0, rng.gauss(0, pixels)], [0, 1, rng.gauss(0, pixels)]])
+        shift = np.array([[1, 0, rng.gauss(0, pixels)], [0, 1, rng.gauss(0, pixels)]], np.float32)
         moved = cv2.warpAffine(frame, shift, (width, height), borderMode=cv2.BORDER_REFLECT)
         out.append(moved[edge:-edge, edge:-edge])
     return np.stack(out)
