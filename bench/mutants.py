@@ -47,17 +47,17 @@ AREAS = {
     "planning": Area(
         files=tuple(
             f"dreamontage/planning/{name}.py"
-            for name in ("cost", "draft_window", "geometry", "loops", "segments")
+            for name in ("coarse", "cost", "draft_window", "geometry", "loops", "segments")
         ),
         tests=(
             *("tests/test_plan.py", "tests/test_cost.py", "tests/test_loop_plan.py"),
             *("tests/test_draft_keys.py", "tests/test_segment_keys.py"),
-            "tests/test_planning_edges.py",
+            *("tests/test_planning_edges.py", "tests/test_coarse_plan.py"),
         ),
     ),
     "keys": Area(
         files=("dreamontage/planning/keys.py", "dreamontage/planning/segment_keys.py"),
-        tests=("tests/test_keys.py", "tests/test_segment_keys.py"),
+        tests=("tests/test_keys.py", "tests/test_segment_keys.py", "tests/test_coarse_keys.py"),
     ),
     "conditioning": Area(
         files=("dreamontage/sampling/conditioning/*.py",),
